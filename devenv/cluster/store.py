@@ -1,0 +1,133 @@
+"""A folder of built things under the cache: each is there completely, or not at all.
+
+In: a folder to make and a function that fills it. Out: the folder, made at most once, by one process at a time.
+Touches the cache directory only.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from devenv.errors import StepFailed
+
+Waits = Callable[[str], None]
+
+MADE = ".made.json"  # the sizes of the wanted files, written last
+UNFINISHED = ".unfinished"
+KEEP_DAYS = 30
+
+
+def digest(*parts: str | bytes) -> str:
+    """Twelve hex digits that stand for all the parts."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        total.update(len(data).to_bytes(8, "big") + data)
+    return total.hexdigest()[:12]
+
+
+def sources(folder: Path, suffixes: Sequence[str] = ("go.mod", "go.sum", ".go", ".py")) -> list[str | bytes]:
+    """Name and content of each source file below the folder, in order: to be hashed."""
+    parts: list[str | bytes] = []
+    for file in sorted(folder.rglob("*")):
+        if file.is_file() and file.name.endswith(tuple(suffixes)) and not file.name.endswith("_test.go"):
+            parts += [str(file.relative_to(folder)), file.read_bytes()]
+    return parts
+
+
+def sound(folder: Path, wanted: Iterable[str] = ()) -> bool:
+    """Whether the folder was finished, and the wanted files in it are still as they were made."""
+    try:
+        made = json.loads((folder / MADE).read_text())
+        return all((folder / name).is_dir() or (folder / name).stat().st_size == made[name] for name in wanted)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def make(folder: Path, fill: Callable[[Path], None], *, what: str, waits: Waits, wanted: Sequence[str] = ()) -> Path:
+    """The folder, filled by `fill` in a temporary place and renamed when it is complete; `what` names it to people."""
+    if sound(folder, wanted):
+        os.utime(folder)
+        return folder
+    with locked(folder.parent / f".{folder.name}.lock", what, waits):
+        if sound(folder, wanted):  # another process made it while we waited
+            return folder
+        unfinished = folder.with_name(folder.name + UNFINISHED)
+        _remove(unfinished)
+        unfinished.mkdir(parents=True)
+        try:
+            fill(unfinished)
+            _require(unfinished, wanted, what)
+            sizes = {name: (unfinished / name).stat().st_size for name in wanted}
+            (unfinished / MADE).write_text(json.dumps(sizes))
+            _remove(folder)
+            unfinished.rename(folder)
+        except BaseException:
+            _remove(unfinished)
+            raise
+    prune(folder.parent)
+    return folder
+
+
+def _require(folder: Path, wanted: Sequence[str], what: str) -> None:
+    missing = [name for name in wanted if not (folder / name).exists()]
+    if missing:
+        raise StepFailed(f"{what} did not bring {', '.join(missing)}", where=str(folder), next="./inv doctor")
+
+
+@contextmanager
+def locked(lock: Path, what: str, waits: Waits) -> Iterator[None]:
+    """Holds the lock file; while another process holds it, says which one and what it does."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a+") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                file.seek(0)
+                waits(f"waiting for {file.read().strip() or 'another process'}")
+                time.sleep(0.2)
+        file.truncate(0)
+        file.write(f"process {os.getpid()}, which is at {what}")
+        file.flush()
+        yield
+
+
+def prune(place: Path, days: float = KEEP_DAYS) -> list[Path]:
+    """Removes what nobody asked for in so many days; returns what went."""
+    before = time.time() - days * 86400
+    old = [f for f in place.iterdir() if f.stat().st_mtime < before and (f / MADE).exists()] if place.is_dir() else []
+    for folder in old:
+        _remove(folder)
+        folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)
+    return old
+
+
+def _remove(folder: Path) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def remember(file: Path, key: str, compute: Callable[[], str], stamp: Sequence[int]) -> str:
+    """The text that `compute` gave for `key` when `stamp` was the same as now; computed and kept otherwise."""
+    try:
+        known = json.loads(file.read_text())
+    except (OSError, ValueError):
+        known = {}
+    entry = known.get(key)
+    if isinstance(entry, list) and entry[:-1] == list(stamp):
+        return str(entry[-1])
+    text = compute()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    fresh = file.with_name(f"{file.name}.{os.getpid()}")
+    fresh.write_text(json.dumps({**known, key: [*stamp, text]}))
+    fresh.replace(file)
+    return text
