@@ -1,0 +1,90 @@
+{{/* Where PostgreSQL is, and who asks: the one place that knows internal from external. */}}
+
+{{- define "backend.internal" -}}
+{{- if ((.Values.global).postgresql).enabled }}true{{ end }}
+{{- end }}
+
+{{- define "backend.withTemporal" -}}
+{{- if ((.Values.global).temporal).enabled }}true{{ end }}
+{{- end }}
+
+{{/* The connection as YAML: host, port, user, password as the right side of environment entries; tls, caSecret, database. */}}
+{{- define "backend.connection" -}}
+{{- $postgres := (.Values.temporalConfig).postgres | default dict }}
+{{- if include "backend.internal" . }}
+{{- $secret := (.Values.postgresql).existingSecret }}
+{{- if not $secret }}{{ include "backend.missingSecret" . }}{{ end }}
+host: {value: {{ include "backend.name" (list . "postgresql" 52) }}}
+port: {value: "5432"}
+user: {valueFrom: {secretKeyRef: {name: {{ $secret }}, key: username, optional: true}}}
+password: {valueFrom: {secretKeyRef: {name: {{ $secret }}, key: password}}}
+defaultPort: "5432"
+defaultUser: postgres
+tls: "off"
+{{- else }}
+{{- $secret := include "backend.externalSecret" . }}
+{{- $keys := $postgres.secret | default dict }}
+{{- if eq ($postgres.host | default "NONE") "NONE" }}
+host: {valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ $keys.hostKey | default "host" }}}}}
+port: {valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ $keys.portKey | default "port" }}, optional: true}}}
+user: {valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ $keys.usernameKey | default "username" }}, optional: true}}}
+{{- else }}
+host: {value: {{ $postgres.host | quote }}}
+port: {value: {{ $postgres.port | default 5432 | toString | quote }}}
+user: {value: {{ $postgres.username | default "postgres" | quote }}}
+{{- end }}
+password: {valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ $keys.passwordKey | default "password" }}}}}
+defaultPort: {{ $postgres.port | default 5432 | toString | quote }}
+defaultUser: {{ $postgres.username | default "postgres" | quote }}
+{{- $mode := ($postgres.tls).mode }}
+tls: {{ kindIs "bool" $mode | ternary "off" ($mode | default "require") | quote }}
+{{- $ca := ($postgres.tls).caSecret | default dict }}
+caSecret: {name: {{ $ca.name | default $secret }}, key: {{ $ca.key | default "ca.crt" }}}
+{{- end }}
+database: {{ $postgres.database | default "temporal" }}
+adminDatabase: {{ $postgres.adminDatabase | default "postgres" }}
+{{- end }}
+
+{{- define "backend.missingSecret" -}}
+{{- $name := include "backend.name" (list . "postgresql" 52) }}
+{{- $namespace := .Release.Namespace }}
+{{- printf `backend.postgresql.existingSecret is empty: the internal PostgreSQL takes its password from a Secret that exists. Make it:
+
+  od -An -N16 -tx1 /dev/urandom | tr -d ' \n' | kubectl create secret generic %s --namespace %s --from-literal=host=%s --from-literal=port=5432 --from-literal=username=postgres --from-file=password=/dev/stdin
+
+and add: --set backend.postgresql.existingSecret=%s` $name $namespace $name $name | fail }}
+{{- end }}
+
+{{- define "backend.externalSecret" -}}
+{{- $name := (((.Values.temporalConfig).postgres).secret).name }}
+{{- $alias := ((.Values.temporalConfig).database).existingSecret }}
+{{- if and $name $alias (ne $name $alias) }}
+{{- fail (printf "backend.temporalConfig names two Secrets: postgres.secret.name is %q, database.existingSecret is %q. Set one of them" $name $alias) }}
+{{- end }}
+{{- coalesce $name $alias | required "no database: set global.postgresql.enabled=true for the internal PostgreSQL, or name the Secret of an external one in backend.temporalConfig.postgres.secret.name (keys host, port, username, password)" }}
+{{- end }}
+
+{{/* libpq's TLS settings, for psql and the sample service alike */}}
+{{- define "backend.tlsEnv" -}}
+- name: PGSSLMODE
+  value: {{ eq .tls "off" | ternary "disable" .tls }}
+{{- if eq .tls "verify-full" }}
+- name: PGSSLROOTCERT
+  value: /etc/postgresql-ca/ca.crt
+{{- end }}
+{{- end }}
+
+{{- define "backend.caVolume" -}}
+{{- if eq .tls "verify-full" }}
+- name: postgresql-ca
+  secret:
+    secretName: {{ .caSecret.name }}
+    items: [{key: {{ .caSecret.key }}, path: ca.crt}]
+{{- end }}
+{{- end }}
+
+{{- define "backend.caMount" -}}
+{{- if eq .tls "verify-full" }}
+- {name: postgresql-ca, mountPath: /etc/postgresql-ca, readOnly: true}
+{{- end }}
+{{- end }}
