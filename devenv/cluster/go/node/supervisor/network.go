@@ -1,0 +1,245 @@
+package supervisor
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"net"
+	"net/netip"
+	"os"
+	"os/exec"
+	"strings"
+
+	"github.com/vishvananda/netlink"
+)
+
+// Network holds the addresses of one cluster. Pods and Services keep theirs for the cluster's life.
+type Network struct {
+	Host     netip.Addr   `json:"host"` // the host's end of the link
+	Node     netip.Addr   `json:"node"` // the inner end: API server, name server
+	Pods     netip.Prefix `json:"pods"`
+	Services netip.Prefix `json:"services"`
+	MTU      int          `json:"mtu"`
+}
+
+const linkBits = 30
+
+var (
+	links    = netip.MustParsePrefix("10.213.0.0/16")
+	pods     = prefixes("10.244.0.0/16", "10.245.0.0/16", "172.30.0.0/16", "192.168.244.0/22")
+	services = prefixes("10.96.0.0/16", "10.97.0.0/16", "172.31.0.0/16", "192.168.248.0/22")
+)
+
+func prefixes(texts ...string) []netip.Prefix {
+	var found []netip.Prefix
+	for _, text := range texts {
+		found = append(found, netip.MustParsePrefix(text))
+	}
+	return found
+}
+
+// service is the n-th address of the Services: 1 is the API server, 10 the name server.
+func (n Network) service(nth byte) netip.Addr {
+	bytes := n.Services.Addr().As4()
+	bytes[3] = nth
+	return netip.AddrFrom4(bytes)
+}
+
+// gateway is the address that every pod's default route points to.
+func (n Network) gateway() netip.Addr { return n.Pods.Addr().Next() }
+
+// choose keeps the kept addresses where nobody else uses them, and finds free ones where not.
+func choose(name string, kept Network, used []netip.Prefix) (Network, error) {
+	if !kept.Pods.IsValid() {
+		kept.Pods = firstFree(pods, used)
+		kept.Services = firstFree(services, used)
+	}
+	if kept.Node.IsValid() && isFree(netip.PrefixFrom(kept.Host, linkBits).Masked(), used) {
+		return kept, nil
+	}
+	hash := fnv.New32a()
+	hash.Write([]byte(name))
+	count := uint32(1) << (linkBits - links.Bits())
+	for i := range count {
+		block := (hash.Sum32() + i) % count
+		base := links.Addr().As4()
+		base[2], base[3] = byte(block>>6), byte(block<<2)
+		first := netip.AddrFrom4(base)
+		if isFree(netip.PrefixFrom(first, linkBits), used) {
+			kept.Host = first.Next()
+			kept.Node = kept.Host.Next()
+			return kept, nil
+		}
+	}
+	return kept, fmt.Errorf("the host uses every address of %s", links)
+}
+
+func isFree(block netip.Prefix, used []netip.Prefix) bool {
+	for _, other := range used {
+		if other.Overlaps(block) {
+			return false
+		}
+	}
+	return true
+}
+
+// firstFree falls back to the first: inside our own namespace it hides a network of the host, which is all.
+func firstFree(blocks, used []netip.Prefix) netip.Prefix {
+	for _, block := range blocks {
+		if isFree(block, used) {
+			return block
+		}
+	}
+	return blocks[0]
+}
+
+// hostUses lists the networks that the host has addresses in or routes to, and its MTU towards the world.
+func hostUses() (used []netip.Prefix, mtu int, err error) {
+	routes, err := netlink.RouteList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading the host's routes: %w", err)
+	}
+	mtu = 1500
+	for _, route := range routes {
+		if prefix, ok := toPrefix(route.Dst); ok && prefix.Bits() > 0 {
+			used = append(used, prefix)
+		} else if link, err := netlink.LinkByIndex(route.LinkIndex); err == nil && link.Attrs().MTU < mtu {
+			mtu = link.Attrs().MTU
+		}
+	}
+	addresses, err := netlink.AddrList(nil, netlink.FAMILY_V4)
+	if err != nil {
+		return nil, 0, fmt.Errorf("reading the host's addresses: %w", err)
+	}
+	for _, address := range addresses {
+		if prefix, ok := toPrefix(address.IPNet); ok {
+			used = append(used, prefix)
+		}
+	}
+	return used, mtu, nil
+}
+
+func toPrefix(block *net.IPNet) (netip.Prefix, bool) {
+	if block == nil {
+		return netip.Prefix{}, false
+	}
+	address, ok := netip.AddrFromSlice(block.IP.To4())
+	bits, _ := block.Mask.Size()
+	return netip.PrefixFrom(address, bits).Masked(), ok
+}
+
+// joinHost makes the pair of interfaces, one end here, the other as eth0 where `pid` lives, and the way out for it.
+func joinHost(s Settings, pid int) error {
+	pair := &netlink.Veth{
+		LinkAttrs:     netlink.LinkAttrs{Name: s.link(), MTU: s.Network.MTU},
+		PeerName:      "eth0",
+		PeerNamespace: netlink.NsPid(pid),
+	}
+	if err := netlink.LinkAdd(pair); err != nil {
+		return fmt.Errorf("adding the interface %s: %w", s.link(), err)
+	}
+	if err := setAddress(s.link(), netip.PrefixFrom(s.Network.Host, linkBits)); err != nil {
+		return err
+	}
+	if err := allowForwarding(); err != nil {
+		return err
+	}
+	return nft(s, fmt.Sprintf(`
+table ip %[1]s
+delete table ip %[1]s
+table ip %[1]s {
+  chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr %[2]s oifname != "%[3]s" masquerade
+  }
+}`, s.table(), s.Network.Node, s.link()))
+}
+
+// leaveHost removes what joinHost made; the interfaces are gone with their namespace, or go now.
+func leaveHost(s Settings) error {
+	if link, err := netlink.LinkByName(s.link()); err == nil {
+		if err := netlink.LinkDel(link); err != nil {
+			return fmt.Errorf("removing the interface %s: %w", s.link(), err)
+		}
+	}
+	return nft(s, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", s.table()))
+}
+
+// joinInside sets up our end, and hides the pods behind the node's address.
+func joinInside(s Settings) error {
+	if err := setAddress("lo", netip.Prefix{}); err != nil {
+		return err
+	}
+	if err := setAddress("eth0", netip.PrefixFrom(s.Network.Node, linkBits)); err != nil {
+		return err
+	}
+	link, err := netlink.LinkByName("eth0")
+	if err != nil {
+		return err
+	}
+	way := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: s.Network.Host.AsSlice()}
+	if err := netlink.RouteAdd(way); err != nil {
+		return fmt.Errorf("adding the default route: %w", err)
+	}
+	if err := allowForwarding(); err != nil {
+		return err
+	}
+	return nft(s, fmt.Sprintf(`
+table ip devenv {
+  chain postrouting {
+    type nat hook postrouting priority srcnat; policy accept;
+    ip saddr %[1]s ip daddr != %[1]s oifname "eth0" masquerade
+  }
+}`, s.Network.Pods))
+}
+
+func setAddress(name string, address netip.Prefix) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("looking for the interface %s: %w", name, err)
+	}
+	if address.IsValid() {
+		block := &net.IPNet{IP: address.Addr().AsSlice(), Mask: net.CIDRMask(address.Bits(), 32)}
+		err := netlink.AddrReplace(link, &netlink.Addr{IPNet: block})
+		if err != nil {
+			return fmt.Errorf("giving %s to %s: %w", address, name, err)
+		}
+	}
+	if err := netlink.LinkSetUp(link); err != nil {
+		return fmt.Errorf("setting %s up: %w", name, err)
+	}
+	return nil
+}
+
+const forwarding = "/proc/sys/net/ipv4/ip_forward"
+
+func allowForwarding() error {
+	if text, err := os.ReadFile(forwarding); err == nil && strings.TrimSpace(string(text)) == "1" {
+		return nil
+	}
+	return os.WriteFile(forwarding, []byte("1"), 0o644)
+}
+
+// table is the name of our table on the host; nft's names have no hyphen, and cluster names no underscore.
+func (s Settings) table() string { return "devenv_" + strings.ReplaceAll(s.Name, "-", "_") }
+
+func nft(s Settings, rules string) error {
+	cmd := exec.Command(s.Programs["nft"], "-f", "-")
+	cmd.Stdin = strings.NewReader(rules)
+	var said bytes.Buffer
+	cmd.Stderr = &said
+	if err := cmd.Run(); err != nil {
+		return errors.New("nft: " + firstLine(said.String(), err.Error()))
+	}
+	return nil
+}
+
+func firstLine(texts ...string) string {
+	for _, text := range texts {
+		if line, _, _ := strings.Cut(strings.TrimSpace(text), "\n"); line != "" {
+			return line
+		}
+	}
+	return ""
+}

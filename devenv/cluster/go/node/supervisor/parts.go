@@ -1,0 +1,204 @@
+package supervisor
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+)
+
+// disabled are controllers with nothing to do on one node without a cloud.
+var disabled = []string{
+	"bootstrap-signer-controller", "token-cleaner-controller", "node-ipam-controller", "node-route-controller",
+	"service-lb-controller", "cloud-node-lifecycle-controller", "persistentvolume-attach-detach-controller",
+	"persistentvolume-expander-controller", "legacy-serviceaccount-token-cleaner-controller",
+	"storage-version-migrator-controller", "volumeattributesclass-protection-controller",
+	"certificatesigningrequest-cleaner-controller", "selinux-warning-controller",
+}
+
+// parts are the processes of the cluster, in the order in which they come up.
+func parts(s Settings, insecure *http.Client) []part {
+	self := func(name string, args ...string) []string {
+		return append([]string{binaries + "/devenv-node", name}, args...)
+	}
+	get := func(url string) func() error { return func() error { return fetch(insecure, url) } }
+	env := environment()
+	return []part{
+		{
+			name: "containerd", env: env,
+			argv:  []string{binaries + "/containerd", "--config", s.etc("containerd.toml")},
+			probe: func() error { return dial("unix", s.socket()) },
+		},
+		{
+			name: "etcd", env: env, argv: self("etcd", etcdFlags(s)...),
+			probe: func() error { return dial("tcp", strings.TrimPrefix(etcdAddress, "https://")) },
+		},
+		{
+			name: "kube-apiserver", env: env, after: []string{"etcd"},
+			argv:  self("kube-apiserver", apiserverFlags(s)...),
+			probe: adminProbe(s, "/readyz"),
+		},
+		{
+			name: "kubelet", env: env, after: []string{"containerd", "kube-apiserver"},
+			argv: self("kubelet",
+				"--config="+s.etc("kubelet.json"), "--kubeconfig="+s.etc("kubelet.kubeconfig"),
+				"--hostname-override="+s.Node(), "--node-ip="+s.Network.Node.String(), "--root-dir="+kubeletDir),
+			probe: get(kubeletHealth),
+		},
+		{
+			name: "coredns", env: env, after: []string{"kube-apiserver"},
+			argv: self("coredns", "-conf", s.etc("Corefile")), probe: get(dnsReady),
+		},
+		{
+			name: "kube-proxy", env: env, after: []string{"kube-apiserver"},
+			argv: self("kube-proxy", "--config="+s.etc("kube-proxy.json")), probe: get(proxyHealth),
+		},
+		{
+			name: "kube-controller-manager", env: env, after: []string{"kube-apiserver"},
+			argv: self("kube-controller-manager", managerFlags(s)...), probe: get(manager),
+		},
+		{
+			name: "kube-scheduler", env: env, after: []string{"kube-apiserver"},
+			argv: self("kube-scheduler",
+				"--kubeconfig="+s.etc("kube-scheduler.kubeconfig"),
+				"--authentication-kubeconfig="+s.etc("kube-scheduler.kubeconfig"),
+				"--authorization-kubeconfig="+s.etc("kube-scheduler.kubeconfig"),
+				"--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false"),
+			probe: get(schedulerReady),
+		},
+		{
+			name: "provisioner", env: env, after: []string{"kube-apiserver"},
+			argv: self("provisioner",
+				"-kubeconfig", s.etc("provisioner.kubeconfig"), "-root", s.state("volumes"), "-node", s.Node()),
+			probe: func() error { return nil },
+		},
+	}
+}
+
+// environment is what the components see: little, and our own programs first.
+func environment() []string {
+	return []string{
+		"PATH=" + binaries + ":/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+		"HOME=/root", "LANG=C.UTF-8", "TMPDIR=/tmp",
+	}
+}
+
+func etcdFlags(s Settings) []string {
+	return []string{
+		"--name=" + s.Node(), "--data-dir=" + s.state("etcd"),
+		"--listen-client-urls=" + etcdAddress, "--advertise-client-urls=" + etcdAddress,
+		"--listen-peer-urls=https://127.0.0.1:2380", "--initial-advertise-peer-urls=https://127.0.0.1:2380",
+		"--initial-cluster=" + s.Node() + "=https://127.0.0.1:2380",
+		"--cert-file=" + s.pki("etcd.crt"), "--key-file=" + s.pki("etcd.key"),
+		"--client-cert-auth", "--trusted-ca-file=" + s.pki("etcd-ca.crt"),
+		"--peer-cert-file=" + s.pki("etcd.crt"), "--peer-key-file=" + s.pki("etcd.key"),
+		"--peer-client-cert-auth", "--peer-trusted-ca-file=" + s.pki("etcd-ca.crt"),
+		// the only member need not give others time to vote
+		"--heartbeat-interval=20", "--election-timeout=200",
+		"--snapshot-count=5000", "--log-level=warn",
+	}
+}
+
+func apiserverFlags(s Settings) []string {
+	return []string{
+		"--etcd-servers=" + etcdAddress, "--etcd-cafile=" + s.pki("etcd-ca.crt"),
+		"--etcd-certfile=" + s.pki("apiserver-etcd-client.crt"), "--etcd-keyfile=" + s.pki("apiserver-etcd-client.key"),
+		"--bind-address=0.0.0.0", fmt.Sprintf("--secure-port=%d", apiPort),
+		"--advertise-address=" + s.Network.Node.String(),
+		"--tls-cert-file=" + s.pki("apiserver.crt"), "--tls-private-key-file=" + s.pki("apiserver.key"),
+		"--client-ca-file=" + s.pki("ca.crt"), "--anonymous-auth=false", "--authorization-mode=Node,RBAC",
+		"--enable-admission-plugins=NodeRestriction", "--allow-privileged=true",
+		"--service-cluster-ip-range=" + s.Network.Services.String(),
+		"--service-account-issuer=https://kubernetes.default.svc.cluster.local",
+		"--service-account-key-file=" + s.pki("service-accounts.key"),
+		"--service-account-signing-key-file=" + s.pki("service-accounts.key"),
+		"--kubelet-preferred-address-types=InternalIP",
+		"--kubelet-certificate-authority=" + s.pki("ca.crt"),
+		"--kubelet-client-certificate=" + s.pki("apiserver-kubelet-client.crt"),
+		"--kubelet-client-key=" + s.pki("apiserver-kubelet-client.key"),
+		"--requestheader-client-ca-file=" + s.pki("front-proxy-ca.crt"),
+		"--requestheader-allowed-names=front-proxy-client", "--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group", "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+		"--proxy-client-cert-file=" + s.pki("front-proxy-client.crt"),
+		"--proxy-client-key-file=" + s.pki("front-proxy-client.key"),
+		"--enable-priority-and-fairness=false", "--profiling=false", "--event-ttl=30m",
+	}
+}
+
+func managerFlags(s Settings) []string {
+	kubeconfig := s.etc("kube-controller-manager.kubeconfig")
+	return []string{
+		"--kubeconfig=" + kubeconfig, "--authentication-kubeconfig=" + kubeconfig,
+		"--authorization-kubeconfig=" + kubeconfig, "--bind-address=127.0.0.1", "--leader-elect=false",
+		"--use-service-account-credentials=true", "--root-ca-file=" + s.pki("ca.crt"),
+		"--service-account-private-key-file=" + s.pki("service-accounts.key"),
+		"--cluster-signing-cert-file=" + s.pki("ca.crt"), "--cluster-signing-key-file=" + s.pki("ca.key"),
+		"--client-ca-file=" + s.pki("ca.crt"), "--requestheader-client-ca-file=" + s.pki("front-proxy-ca.crt"),
+		"--allocate-node-cidrs=false", "--profiling=false", "--kube-api-qps=100", "--kube-api-burst=200",
+		"--flex-volume-plugin-dir=" + kubeletDir + "/flexvolumes",
+		"--controllers=*,-" + strings.Join(disabled, ",-"),
+	}
+}
+
+// adminClient speaks to the API server as the cluster's administrator.
+func adminClient(s Settings) (*http.Client, error) {
+	pair, err := tls.LoadX509KeyPair(s.pki("admin.crt"), s.pki("admin.key"))
+	if err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(s.pki("ca.crt"))
+	if err != nil {
+		return nil, err
+	}
+	pool := x509.NewCertPool()
+	pool.AppendCertsFromPEM(text)
+	config := &tls.Config{RootCAs: pool, Certificates: []tls.Certificate{pair}}
+	return &http.Client{Transport: &http.Transport{TLSClientConfig: config}}, nil
+}
+
+// anyClient asks for health only, of servers on our own loopback that made their certificates themselves.
+func anyClient() *http.Client {
+	config := &tls.Config{InsecureSkipVerify: true}
+	return &http.Client{Timeout: 2 * time.Second, Transport: &http.Transport{TLSClientConfig: config, DisableKeepAlives: true}}
+}
+
+func adminProbe(s Settings, path string) func() error {
+	return func() error {
+		client, err := adminClient(s)
+		if err != nil {
+			return err
+		}
+		defer client.CloseIdleConnections()
+		client.Timeout = 2 * time.Second
+		return fetch(client, s.server()+path)
+	}
+}
+
+func fetch(client *http.Client, url string) error {
+	request, err := http.NewRequestWithContext(context.Background(), http.MethodGet, url, nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", url, response.Status)
+	}
+	return nil
+}
+
+func dial(network, address string) error {
+	connection, err := net.DialTimeout(network, address, time.Second)
+	if err != nil {
+		return err
+	}
+	return connection.Close()
+}

@@ -1,0 +1,3 @@
+module devenv/pause
+
+go 1.26.0
