@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from signal import SIGTERM
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,87 @@ def which(program: str) -> Path | None:
     return Path(found) if found else None
 
 
+class Running:
+    """A program at work. `stop` asks it once to end (SIGTERM); `wait` gives its output."""
+
+    def __init__(
+        self,
+        argv: Sequence[str | Path],
+        *,
+        stdin: str | None = None,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout: float | None = None,
+        on_line: Callable[[str], None] | None = None,
+        drop: tuple[str, ...] = (),
+    ) -> None:
+        import sh
+
+        program, *arguments = [str(part) for part in argv]
+        self._program = program
+        self._timeout = timeout
+        self._kept: dict[str, list[str]] = {"stdout": [], "stderr": []}
+        self._process: Any = None
+        lock = threading.Lock()
+
+        def keep(stream: str) -> Callable[[str], None]:
+            def take(line: str) -> None:
+                with lock:
+                    self._kept[stream].append(line)
+                    if on_line is not None:
+                        on_line(line.rstrip("\n"))
+
+            return take
+
+        try:
+            command = sh.Command(program)
+        except sh.CommandNotFound:
+            return
+        self._process = command(
+            *arguments,
+            _in=stdin if stdin is not None else "",
+            _out=keep("stdout"),
+            _err=keep("stderr"),
+            _tty_out=False,
+            _bg=True,
+            _bg_exc=False,
+            _ok_code=list(range(-64, 256)),
+            _env=_environment(env or {}, drop),
+            _cwd=str(cwd) if cwd else None,
+            _timeout=timeout,
+            _timeout_signal=SIGTERM,
+            _new_session=True,
+        )
+
+    @property
+    def alive(self) -> bool:
+        return self._process is not None and bool(self._process.is_alive())
+
+    def stop(self) -> None:
+        """Asks the program to end, once; it may take its time."""
+        if self.alive:
+            self._process.terminate()
+
+    def wait(self) -> Output:
+        """Waits for the end. An interruption is passed on as SIGTERM, awaited, and goes on as KeyboardInterrupt."""
+        import sh
+
+        if self._process is None:
+            return Output(127, "", f"{self._program}: command not found")
+        stopped = ""
+        try:
+            self._process.wait()
+        except sh.TimeoutException:
+            stopped = f"\nstopped after {self._timeout:.0f} s\n"
+        except KeyboardInterrupt:
+            self.stop()
+            self._process.wait()
+            raise
+        code = 124 if stopped else self._process.exit_code
+        stdout, stderr = "".join(self._kept["stdout"]), "".join(self._kept["stderr"])
+        return Output(code if code >= 0 else 128 - code, stdout, stderr + stopped)
+
+
 def run(
     argv: Sequence[str | Path],
     *,
@@ -44,56 +126,20 @@ def run(
     cwd: Path | None = None,
     timeout: float | None = None,
     on_line: Callable[[str], None] | None = None,
+    drop: tuple[str, ...] = (),
 ) -> Output:
     """Runs `argv` to its end, whatever its exit code; `env` adds to ours; `timeout` in seconds ends it by SIGTERM.
 
-    With `on_line`, each line of both outputs is handed over as it comes, and kept as well.
-    An interruption ends the program by SIGTERM, once, waits for it, and goes on as KeyboardInterrupt.
+    Variables whose names begin with one of `drop` are kept from it. With `on_line`, each line of both outputs is
+    handed over as it comes, and kept as well.
     """
-    import sh
+    return Running(
+        argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout, on_line=on_line, drop=drop
+    ).wait()  # fmt: skip
 
-    program, *arguments = [str(part) for part in argv]
-    kept: dict[str, list[str]] = {"stdout": [], "stderr": []}
-    lock = threading.Lock()
 
-    def keep(stream: str) -> Callable[[str], None]:
-        def take(line: str) -> None:
-            with lock:
-                kept[stream].append(line)
-                if on_line is not None:
-                    on_line(line.rstrip("\n"))
-
-        return take
-
-    try:
-        command = sh.Command(program)
-    except sh.CommandNotFound:
-        return Output(127, "", f"{program}: command not found")
-    process = command(
-        *arguments,
-        _in=stdin if stdin is not None else "",
-        _out=keep("stdout"),
-        _err=keep("stderr"),
-        _tty_out=False,
-        _bg=True,
-        _bg_exc=False,
-        _ok_code=list(range(-64, 256)),
-        _env={**os.environ, **env} if env else None,
-        _cwd=str(cwd) if cwd else None,
-        _timeout=timeout,
-        _timeout_signal=SIGTERM,
-        _new_session=True,
-    )
-    try:
-        process.wait()
-    except sh.TimeoutException:
-        return Output(124, "".join(kept["stdout"]), "".join(kept["stderr"]) + f"\nstopped after {timeout:.0f} s\n")
-    except KeyboardInterrupt:
-        process.terminate()
-        process.wait()
-        raise
-    code = process.exit_code
-    return Output(code if code >= 0 else 128 - code, "".join(kept["stdout"]), "".join(kept["stderr"]))
+def _environment(env: Mapping[str, str], drop: tuple[str, ...]) -> dict[str, str]:
+    return {**{name: text for name, text in os.environ.items() if not name.startswith(drop or ("\0",))}, **env}
 
 
 def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> None:

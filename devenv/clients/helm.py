@@ -1,0 +1,135 @@
+"""Runs Helm, and reads what it keeps. Values go in by standard input, never by argv.
+
+Every call names kubeconfig, context and namespace; HELM_* variables of the user's environment do not reach it.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devenv.clients import shell
+from devenv.clients.kube import Kube, NotThere, Object
+from devenv.errors import InputWrong, Refused, StepFailed
+
+HISTORY = "10"
+
+
+@dataclass(frozen=True)
+class Helm:
+    """A Helm program bound to one namespace of one cluster."""
+
+    program: Path
+    kubeconfig: Path
+    context: str
+    namespace: str
+
+    def argv(self, *words: str) -> list[str | Path]:
+        pinned = ["--kubeconfig", str(self.kubeconfig), "--kube-context", self.context, "--namespace", self.namespace]
+        return [self.program, *words, *pinned]
+
+    def run(self, *words: str, stdin: str | None = None, on_line: Callable[[str], None] | None = None) -> shell.Output:
+        return shell.run(self.argv(*words), stdin=stdin, on_line=on_line, drop=("HELM_",))
+
+    def version(self) -> str:
+        """Such as 4.1.4. Raises Refused for Helm 2 or a program that is no Helm."""
+        output = shell.run([self.program, "version", "--template", "{{.Version}}"])
+        match = re.search(r"v(\d+)\.(\d+)\.(\d+)\S*", output.stdout)
+        if output.code != 0 or not match or int(match.group(1)) < 3:
+            raise Refused(
+                "this is no Helm 3 or 4",
+                where=str(self.program),
+                why=output.last_line[:200],
+                next="remove it from PATH: devenv brings its own",
+            )
+        return match.group(0)[1:]
+
+    def render(self, release: str, chart: str, values: Mapping[str, Any], cluster: str) -> str:
+        """The manifests as Helm would apply them to a cluster of version `cluster`. Raises InputWrong."""
+        output = self.run(
+            "template", release, chart, "--values", "-", "--kube-version", cluster, stdin=json.dumps(values)
+        )
+        if output.code != 0:
+            raise InputWrong(
+                "the chart cannot be rendered with these values",
+                where=chart,
+                why=reason(output),
+                next="inv values   (shows each value; --explain KEY says who set it)",
+            )
+        return output.stdout
+
+    def upgrade(
+        self,
+        release: str,
+        chart: str,
+        values: Mapping[str, Any],
+        labels: Mapping[str, str],
+        timeout: float,
+        force: bool,
+    ) -> shell.Running:
+        """Starts `helm upgrade --install`, which waits for hooks only: the rollout is followed by us."""
+        words = ["upgrade", release, chart, "--install", "--values", "-", "--history-max", HISTORY]
+        words += ["--timeout", f"{timeout:.0f}s"]
+        words += ["--labels", ",".join(f"{key}={value}" for key, value in labels.items())]
+        words += ["--server-side=true", "--force-conflicts"] if force else []
+        return shell.Running(self.argv(*words), stdin=json.dumps(values), drop=("HELM_",))
+
+    def uninstall(self, release: str, timeout: float) -> shell.Output:
+        return self.run("uninstall", release, "--wait", "--ignore-not-found", "--timeout", f"{timeout:.0f}s")
+
+
+def failed(output: shell.Output, release: str, namespace: str) -> StepFailed:
+    """A failed Helm run as a failure that names Helm's own reason."""
+    return StepFailed(
+        f"helm could not apply release {release}",
+        where=f"release {release} in namespace {namespace}",
+        why=reason(output),
+        next="inv plan   (shows what it would do), then the same command again",
+    )
+
+
+_NOISE = re.compile(r"^(level=\S+ msg=|Error: |UPGRADE FAILED: |INSTALLATION FAILED: |time=\S+ )+")
+
+
+def reason(output: shell.Output) -> str:
+    """Helm's own words for what went wrong: the last error line, without its wrapping."""
+    lines = [line.strip() for line in output.stderr.splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("Error:")]
+    text = errors[-1] if errors else (lines[-1] if lines else f"exit code {output.code}")
+    after = lines[lines.index(text) + 1 :][:6] if text in lines else []
+    text = _NOISE.sub("", " ".join([text, *after]))
+    rendered = re.search(r"error calling fail: (.*)", text)
+    return (rendered.group(1) if rendered else text)[:800]
+
+
+def manifest(kube: Kube, namespace: str, release: str, revision: int) -> str:
+    """The manifest that Helm keeps with a revision; empty where it is gone or cannot be read.
+
+    Source: helm.sh/helm/v4/pkg/storage/driver/util.go: base64 of gzip of JSON, in a Secret.
+    """
+    try:
+        secret = kube.get(f"/api/v1/namespaces/{namespace}/secrets/sh.helm.release.v1.{release}.v{revision}")
+        packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
+        return str(json.loads(gzip.decompress(packed))["manifest"])
+    except NotThere:
+        return ""
+    except (KeyError, ValueError, OSError):
+        raise StepFailed(
+            f"what Helm keeps about revision {revision} cannot be read",
+            where=f"Secret sh.helm.release.v1.{release}.v{revision}",
+            next=f"inv kubectl -- delete secret sh.helm.release.v1.{release}.v{revision}",
+        ) from None
+
+
+def objects(manifest: str) -> list[Object]:
+    """The objects of a manifest, in its order."""
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    return [document for document in yaml.load_all(manifest, Loader=loader) if isinstance(document, dict)]

@@ -1,0 +1,299 @@
+"""Asks the Kubernetes API. The only user of `kubernetes`; its exceptions and those of urllib3 stop here.
+
+Objects are plain JSON maps as the server sends them; paths are the API's own (`/api/v1/namespaces/x/pods`).
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devenv.errors import Refused, StepFailed
+
+Object = dict[str, Any]
+
+CONNECT_TIMEOUT = 5.0
+READ_TIMEOUT = 30.0
+RETRIED = frozenset({429, 500, 502, 503, 504})
+TRIES = 5
+
+
+class NotThere(StepFailed):
+    """404: the object, or its kind, does not exist."""
+
+
+class Conflict(StepFailed):
+    """409: it exists already, or changed meanwhile."""
+
+
+class Denied(Refused):
+    """401 and 403: the credentials are not enough."""
+
+
+class Gone(StepFailed):
+    """410: a watch must start again from a new list."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where objects of a kind live in the API."""
+
+    api: str
+    plural: str
+    namespaced: bool = True
+
+    def path(self, namespace: str, name: str = "") -> str:
+        scope = f"/namespaces/{namespace}" if self.namespaced else ""
+        return f"{self.api}{scope}/{self.plural}" + (f"/{name}" if name else "")
+
+
+# The kinds that charts use; others are looked up in the cluster's discovery.
+KINDS: Mapping[tuple[str, str], Kind] = {
+    ("v1", "ConfigMap"): Kind("/api/v1", "configmaps"),
+    ("v1", "Secret"): Kind("/api/v1", "secrets"),
+    ("v1", "Service"): Kind("/api/v1", "services"),
+    ("v1", "ServiceAccount"): Kind("/api/v1", "serviceaccounts"),
+    ("v1", "PersistentVolumeClaim"): Kind("/api/v1", "persistentvolumeclaims"),
+    ("v1", "Pod"): Kind("/api/v1", "pods"),
+    ("v1", "Namespace"): Kind("/api/v1", "namespaces", namespaced=False),
+    ("apps/v1", "Deployment"): Kind("/apis/apps/v1", "deployments"),
+    ("apps/v1", "StatefulSet"): Kind("/apis/apps/v1", "statefulsets"),
+    ("apps/v1", "DaemonSet"): Kind("/apis/apps/v1", "daemonsets"),
+    ("apps/v1", "ReplicaSet"): Kind("/apis/apps/v1", "replicasets"),
+    ("batch/v1", "Job"): Kind("/apis/batch/v1", "jobs"),
+    ("batch/v1", "CronJob"): Kind("/apis/batch/v1", "cronjobs"),
+    ("rbac.authorization.k8s.io/v1", "Role"): Kind("/apis/rbac.authorization.k8s.io/v1", "roles"),
+    ("rbac.authorization.k8s.io/v1", "RoleBinding"): Kind("/apis/rbac.authorization.k8s.io/v1", "rolebindings"),
+    ("networking.k8s.io/v1", "NetworkPolicy"): Kind("/apis/networking.k8s.io/v1", "networkpolicies"),
+    ("networking.k8s.io/v1", "Ingress"): Kind("/apis/networking.k8s.io/v1", "ingresses"),
+    ("policy/v1", "PodDisruptionBudget"): Kind("/apis/policy/v1", "poddisruptionbudgets"),
+}
+
+METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
+
+
+class Kube:
+    """One cluster, through one context of one kubeconfig file (always our own private copy)."""
+
+    def __init__(self, kubeconfig: Path, context: str) -> None:
+        from kubernetes import config
+
+        self.kubeconfig = kubeconfig
+        self.context = context
+        self._discovered: dict[tuple[str, str], Kind] = {}
+        try:
+            self._api: Any = config.new_client_from_config(str(kubeconfig), context, persist_config=False)  # type: ignore[no-untyped-call]
+        except (config.ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise Refused(
+                f"the kubeconfig entry of context {context} cannot be used",
+                where=context,
+                why=_first_line(error),
+                next=f"kubectl --context {context} version",
+            ) from None
+        self._api.configuration.retries = 0
+        self.server: str = self._api.configuration.host
+
+    def get(self, path: str, query: Mapping[str, str] | None = None, accept: str = "application/json") -> Object:
+        """One object or list. Raises NotThere, Denied, Refused (no answer)."""
+        answer: Object = json.loads(self._ask("GET", path, query, accept=accept))
+        return answer
+
+    def text(self, path: str, query: Mapping[str, str] | None = None) -> str:
+        """An answer that is no JSON, such as a log."""
+        return self._ask("GET", path, query, accept="*/*").decode("utf-8", "replace")
+
+    def find(self, path: str) -> Object | None:
+        """One object, or None where there is none."""
+        try:
+            return self.get(path)
+        except NotThere:
+            return None
+
+    def create(self, path: str, body: Object) -> Object:
+        """Creates; raises Conflict where the name is taken."""
+        answer: Object = json.loads(self._ask("POST", path, body=body))
+        return answer
+
+    def patch(self, path: str, body: Object) -> Object:
+        """Merges `body` into an object (JSON merge patch)."""
+        answer: Object = json.loads(self._ask("PATCH", path, body=body, content="application/merge-patch+json"))
+        return answer
+
+    def replace(self, path: str, body: Object) -> Object:
+        """Puts the whole object; raises Conflict when it changed since it was read."""
+        answer: Object = json.loads(self._ask("PUT", path, body=body))
+        return answer
+
+    def delete(self, path: str, *, propagation: str = "Background") -> bool:
+        """Deletes; False where there was nothing."""
+        try:
+            self._ask("DELETE", path, {"propagationPolicy": propagation})
+        except NotThere:
+            return False
+        return True
+
+    def call(self, path: str, method: str = "GET", body: Object | None = None, timeout: float = 30.0) -> Object:
+        """A call to a service through the API server's proxy; an answer of 4xx or 5xx comes back as StepFailed.
+
+        Source: kubernetes.io, "Access Services Running on Clusters", the `proxy` subresource.
+        """
+        answer: Object = json.loads(self._ask(method, path, body=body, timeout=timeout, tries=1))
+        return answer
+
+    def watch(self, path: str, version: str, stop: threading.Event) -> Iterator[tuple[str, Object]]:
+        """(type, object) for each change after `version`, until the server ends the stream. Raises Gone."""
+        query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": "300"}
+        for line in self._lines(path, query, stop):
+            change = json.loads(line)
+            if change["type"] == "ERROR":
+                raise Gone(change["object"].get("message", "the watch ended"), where=path)
+            yield change["type"], change["object"]
+
+    def follow(self, path: str, query: Mapping[str, str], stop: threading.Event) -> Iterator[str]:
+        """Lines of a log as they come."""
+        for line in self._lines(path, query, stop):
+            yield line.decode("utf-8", "replace")
+
+    def kind(self, api_version: str, kind: str) -> Kind:
+        """Where a kind lives: from the table, else from discovery. Raises NotThere."""
+        known = KINDS.get((api_version, kind)) or self._discovered.get((api_version, kind))
+        if known is not None:
+            return known
+        api = f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+        for entry in self.get(api).get("resources", []):
+            if entry["kind"] == kind and "/" not in entry["name"]:
+                found = Kind(api, entry["name"], entry["namespaced"])
+                self._discovered[(api_version, kind)] = found
+                return found
+        raise NotThere(f"the cluster knows no {kind} of {api_version}", where=f"{api_version} {kind}")
+
+    def _lines(self, path: str, query: Mapping[str, str], stop: threading.Event) -> Iterator[bytes]:
+        response = self._send("GET", path, query, None, "application/json", "*/*", (CONNECT_TIMEOUT, 310.0))
+        self._check(response.status, "GET", path, b"" if response.status < 400 else response.response.read())
+        rest = b""
+        try:
+            for chunk in response.response.stream(65536, decode_content=False):
+                if stop.is_set():
+                    return
+                *lines, rest = (rest + chunk).split(b"\n")
+                yield from (line for line in lines if line)
+        except Exception as error:
+            if not _is_network(error):
+                raise
+        finally:
+            response.response.close()
+
+    def _ask(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Object | None = None,
+        content: str = "application/json",
+        accept: str = "application/json",
+        timeout: float = READ_TIMEOUT,
+        tries: int = TRIES,
+    ) -> bytes:
+        """Sends a request and reads all of the answer; passing faults are tried again, with growing pauses."""
+        for attempt in range(1, tries + 1):
+            response = self._send(method, path, query, body, content, accept, (CONNECT_TIMEOUT, timeout))
+            data: bytes = response.response.read()
+            if response.status not in RETRIED or attempt == tries or not _passing(response.status, data, method):
+                self._check(response.status, method, path, data)
+                return data
+            pause = float(response.headers.get("Retry-After") or 0) or 0.1 * 2**attempt
+            time.sleep(min(pause, 5.0) * random.uniform(0.8, 1.2))
+        raise AssertionError("unreachable")
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None,
+        body: Object | None,
+        content: str,
+        accept: str,
+        timeout: tuple[float, float],
+    ) -> Any:
+        headers = {"Accept": accept, **({"Content-Type": content} if body is not None else {})}
+        request = self._api.param_serialize(
+            method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
+            auth_settings=["BearerToken"],
+        )  # fmt: skip
+        try:
+            return self._api.call_api(*request, _request_timeout=timeout)
+        except Exception as error:
+            if not _is_network(error):
+                raise
+            raise self._silent(error) from None
+
+    def _silent(self, error: Exception) -> Refused:
+        return Refused(
+            f"the cluster of context {self.context} does not answer",
+            where=self.server,
+            why=_root(error),
+            next=f"kubectl --context {self.context} version   (is it running? is the VPN up?)",
+        )
+
+    def _check(self, status: int, method: str, path: str, data: bytes) -> None:
+        if status < 400:
+            return
+        message = _message(data)
+        if status == 404:
+            raise NotThere(message or "not found", where=path)
+        if status == 409:
+            raise Conflict(message or "conflict", where=path)
+        if status == 410:
+            raise Gone(message or "gone", where=path)
+        if status in (401, 403):
+            raise Denied(
+                "the cluster refuses these credentials"
+                if status == 401
+                else "the credentials have no right to do this",
+                where=f"{method} {path}",
+                why=message,
+                next=f"kubectl --context {self.context} auth can-i --list",
+            )
+        # The body of a refused Secret may quote the Secret.
+        shown = "" if "/secrets" in path else message
+        raise StepFailed(f"the API server answered {status}", where=f"{method} {path}", why=shown, next="inv doctor")
+
+
+def _passing(status: int, data: bytes, method: str) -> bool:
+    """Whether an answer is a passing fault; a POST that the server may have carried out is not sent twice."""
+    return method != "POST" or status == 429
+
+
+def _message(data: bytes) -> str:
+    try:
+        answer = json.loads(data)
+    except ValueError:
+        return data.decode("utf-8", "replace").strip()[:300]
+    if isinstance(answer, dict):
+        return str(answer.get("message") or answer.get("error") or "")
+    return ""
+
+
+def _is_network(error: Exception) -> bool:
+    import urllib3
+
+    return isinstance(error, urllib3.exceptions.HTTPError | OSError)
+
+
+def _root(error: BaseException) -> str:
+    """The last words of a chain of network errors: "Connection refused", not the whole chain."""
+    reason = getattr(error, "reason", None)
+    if isinstance(reason, BaseException):
+        return _root(reason)
+    text = _first_line(error)
+    return text.rpartition(": ")[2] if "HTTPSConnection" in text or "HTTPConnection" in text else text
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

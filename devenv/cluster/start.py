@@ -1,0 +1,49 @@
+"""Brings the embedded cluster up with all that it needs, and its images in. Edge out.
+
+Programs and images come from the cache, else they are built; the supervisor does the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from devenv.cluster import embedded, images, programs
+from devenv.cluster.embedded import Cluster
+from devenv.errors import Refused
+
+Waits = Callable[[str], None]
+
+NODE = ("devenv-node", "containerd", "containerd-shim-runc-v2", "ctr", "bridge", "host-local", "portmap", "loopback")
+FROM_DISTRIBUTION = ("runc", "nft")
+WITHOUT_TEMPORAL = ("pause", "postgres", "backend")
+
+
+def up(name: str, waits: Waits) -> Cluster:
+    """The running cluster; built and started first where it is not. Raises Refused or StepFailed."""
+    found = embedded.find(name)
+    if found is not None:
+        return found
+    embedded.check_host()
+    waits("looking for the cluster's programs")
+    have = programs.ensure((*FROM_DISTRIBUTION, *NODE), waits)
+    cluster = embedded.up(name, have, waits)
+    _load(cluster, ("pause",), waits)
+    return cluster
+
+
+def running(name: str) -> Cluster:
+    """The running cluster. Raises Refused where it is not running."""
+    found = embedded.find(name)
+    if found is None:
+        raise Refused("the cluster is not running", where=f"cluster {name}", next=f"inv cluster.up --name {name}")
+    return found
+
+
+def load_images(name: str, waits: Waits, *, temporal: bool) -> tuple[str, ...]:
+    """Builds and loads the images that the chart needs; the names of those that were new to the cluster."""
+    wanted = images.names() if temporal else WITHOUT_TEMPORAL
+    return _load(running(name), wanted, waits)
+
+
+def _load(cluster: Cluster, wanted: tuple[str, ...], waits: Waits) -> tuple[str, ...]:
+    return images.ensure_loaded(cluster.containerd, programs.path("ctr", waits), waits, wanted)

@@ -1,0 +1,98 @@
+"""Removes an environment. Edge out.
+
+The release goes; the volume and the password that belongs to it stay, unless the data was to be deleted too. The
+namespace stays in any case.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from devenv import look
+from devenv.apply import database_name, volume_of
+from devenv.clients import helm as helming
+from devenv.clients.kube import KINDS, Kube
+from devenv.environment import Session
+from devenv.errors import Refused
+from devenv.model import Desired, Snapshot
+from devenv.report import Screen
+
+PROTECTED = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
+
+
+def destroy(desired: Desired, session: Session, screen: Screen, *, delete_data: bool) -> None:
+    """Uninstalls the release and waits until its pods are gone. A release that is not there is no error."""
+    if desired.namespace in PROTECTED and delete_data:
+        raise Refused(f"no data is deleted in namespace {desired.namespace}", where=f"namespace {desired.namespace}")
+    seen = look.once(session.kube, desired.namespace)
+    with screen.stage("destroy") as stage:
+        stage.waits(f"helm uninstalls {desired.release}")
+        there = desired.release in look.releases(session.kube, desired.namespace)
+        if there:
+            output = session.helm.uninstall(desired.release, desired.timeouts["rollout"])
+            if output.code != 0:
+                raise helming.failed(output, desired.release, desired.namespace)
+        jobs = _remove_jobs(session.kube, desired, seen)
+        _wait_for_pods(session.kube, desired, stage.waits)
+        stage.says(
+            f"release {desired.release} removed" if there or jobs else f"release {desired.release} was not there"
+        )
+    if delete_data:
+        _delete_data(session.kube, desired, seen, screen)
+    elif volume_of(seen, desired.release):
+        screen.line(f"volume {volume_of(seen, desired.release)} and its password are kept: inv redeploy takes them up")
+        screen.line("to delete them as well: inv destroy --delete-data", "dim")
+
+
+def _remove_jobs(kube: Kube, desired: Desired, seen: Snapshot) -> int:
+    """Helm keeps the schema Job (`resource-policy: keep`), so that no upgrade kills a migration; one that still runs
+    is waited for, not killed."""
+    gone = 0
+    for job in seen.jobs:
+        if job.component == "schema" and job.name.startswith(f"{desired.release}-"):
+            if job.active and not (job.succeeded or job.failed):
+                raise Refused(
+                    "a schema migration is running",
+                    where=f"{job.key} in namespace {desired.namespace}",
+                    why="killed half-way it would leave the schema broken",
+                    next="inv logs schema --follow, and destroy when it has ended",
+                )
+            gone += kube.delete(KINDS[("batch/v1", "Job")].path(desired.namespace, job.name))
+    return gone
+
+
+def _wait_for_pods(kube: Kube, desired: Desired, waits: Callable[[str], None]) -> None:
+    stop = threading.Event()
+    prefix = f"{desired.release}-"
+    try:
+        for snapshot in look.looks(kube, desired.namespace, stop):
+            left = [pod.name for pod in snapshot.pods if pod.name.startswith(prefix)]
+            if not left:
+                return
+            waits(f"waiting for {len(left)} pods to end: {left[0]}")
+    finally:
+        stop.set()
+
+
+def _delete_data(kube: Kube, desired: Desired, seen: Snapshot, screen: Screen) -> None:
+    claim = volume_of(seen, desired.release)
+    secret = KINDS[("v1", "Secret")].path(desired.namespace, database_name(desired.release))
+    with screen.stage("data") as stage:
+        if claim:
+            path = KINDS[("v1", "PersistentVolumeClaim")].path(desired.namespace, claim)
+            kube.delete(path)
+            stage.waits(f"waiting for volume {claim} to be gone")
+            _wait_for_claim(kube, desired.namespace, claim)
+        kube.delete(secret)
+        stage.says(f"volume {claim} and its password deleted" if claim else "there was no data")
+
+
+def _wait_for_claim(kube: Kube, namespace: str, claim: str) -> None:
+    stop = threading.Event()
+    try:
+        for snapshot in look.looks(kube, namespace, stop):
+            if claim not in {entry.name for entry in snapshot.claims}:
+                return
+    finally:
+        stop.set()

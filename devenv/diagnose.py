@@ -1,0 +1,154 @@
+"""Turns log lines into causes and hints. Pure.
+
+In: the lines of a container that ended; out: the line that explains, and what to do. Texts are those of Temporal
+1.32, PostgreSQL 18 and lib/pq.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Known:
+    """A log line that is understood."""
+
+    pattern: re.Pattern[str]
+    cause: str
+    hint: str
+
+
+# A line of a log, its cause, and what to do.
+KNOWN = tuple(
+    Known(re.compile(pattern), cause, hint)
+    for pattern, cause, hint in (
+        (
+            r"cannot be greater than Actual version",
+            "the schema is older than the server",
+            "inv logs schema",
+        ),
+        (
+            r"password authentication failed",
+            "PostgreSQL refuses the password",
+            "inv db.repair-password",
+        ),
+        (
+            r"no pg_hba.conf entry.*no encryption|SSL connection is required",
+            "PostgreSQL wants TLS, which is off",
+            "--set backend.temporalConfig.postgres.tls.enabled=true",
+        ),
+        (
+            r"SSL is not enabled on the server",
+            "TLS is on, but PostgreSQL has none",
+            "--set backend.temporalConfig.postgres.tls.enabled=false",
+        ),
+        (
+            r"certificate signed by unknown authority",
+            "the CA of PostgreSQL's certificate is not known",
+            "put the CA into the Secret as ca.crt",
+        ),
+        (
+            r"permission denied to create database",
+            "the role may not create databases",
+            "create them beforehand, owned by the role",
+        ),
+        (
+            r"permission denied for schema public",
+            "the role does not own the database",
+            "ALTER DATABASE … OWNER TO the role",
+        ),
+        (
+            r"permission denied to create extension",
+            "the role may not create the extension",
+            "create btree_gin as the database's owner",
+        ),
+        (
+            r"database \"[^\"]*\" does not exist",
+            "the database is not there",
+            "inv logs schema",
+        ),
+        (
+            r"could not translate host name|no such host",
+            "the database's host name cannot be resolved",
+            "inv kubectl -- get svc",
+        ),
+        (
+            r"tried default DB names|no usable database connection found",
+            "PostgreSQL cannot be reached: host, password or TLS",
+            "inv logs schema",
+        ),
+        (
+            r"remaining connection slots|too many clients",
+            "PostgreSQL has no connection left",
+            "lower maxConns, or raise PostgreSQL's max_connections",
+        ),
+        (
+            r"No space left on device",
+            "the volume is full",
+            "inv kubectl -- get pvc",
+        ),
+        (
+            r"unable to bootstrap ringpop|join duration .* exceeded",
+            "Temporal's members do not find each other",
+            "inv temporal.health",
+        ),
+        (
+            r"Namespace \S+ is not found",
+            "the Temporal namespace is not there",
+            "inv logs admintools",
+        ),
+        (
+            r"duplicate key value violates unique constraint \"namespace_metadata",
+            "a first migration was broken off half-way",
+            "inv destroy --delete-data, then inv redeploy (where the data may go)",
+        ),
+        (
+            r"exec format error",
+            "the image is for another processor",
+            "rebuild the image for this machine",
+        ),
+        (
+            r"ModuleNotFoundError|ImportError",
+            "a Python module is missing in the image",
+            "rebuild the image",
+        ),
+    )
+)
+
+_ERROR = re.compile(r"error|fatal|panic|exception|failed|denied|refused|cannot|unable|no such", re.IGNORECASE)
+_TIMESTAMP = re.compile(r"^\d{4}-\d\d-\d\dT[0-9:.]+Z\s+")
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The line that explains (empty where there was no log), its cause and what to do, both empty where unknown."""
+
+    line: str
+    cause: str = ""
+    hint: str = ""
+
+
+def explain(lines: Sequence[str]) -> Explained:
+    """The best explanation in a log: a known line, else the last that looks like an error, else the last."""
+    texts = [_message(_TIMESTAMP.sub("", line.strip())) for line in lines if line.strip()]
+    for text in reversed(texts):
+        for known in KNOWN:
+            if known.pattern.search(text):
+                return Explained(text[:300], known.cause, known.hint)
+    errors = [text for text in texts if _ERROR.search(text)]
+    return Explained((errors or texts or [""])[-1][:300])
+
+
+def _message(line: str) -> str:
+    """Temporal logs JSON: its message and error say it."""
+    if not line.startswith("{"):
+        return line
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return line
+    parts = [str(record[name]) for name in ("msg", "error") if record.get(name)]
+    return ": ".join(parts) or line

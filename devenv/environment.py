@@ -1,0 +1,127 @@
+"""From flags to an environment that can be worked on: what it should be, and the clients to reach it. Edge in.
+
+`describe` asks no cluster anything; `connect` chooses the cluster and, where a task may, starts our own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from devenv import paths, profiles, setflag, settings, target, toggles
+from devenv.apply import database_name
+from devenv.clients.helm import Helm
+from devenv.clients.kube import Kube
+from devenv.errors import InputWrong, Refused
+from devenv.model import Desired
+from devenv.profiles import Profile
+from devenv.settings import Flags, Settings
+from devenv.target import Target
+from devenv.values import Origin, Values, compose, leaves
+
+BUNDLED = "environment"
+Waits = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Environment:
+    """What the user asked for, and where."""
+
+    settings: Settings
+    profile: Profile
+    desired: Desired
+
+
+def describe(flags: Flags, project: Path = paths.PROJECT) -> Environment:
+    """Reads settings and profile and composes the values. Raises InputWrong."""
+    said = settings.read(flags, project)
+    folder = project / "profiles"
+    name = said.profile.text or profiles.DEFAULT
+    profile = profiles.load(name, folder, said.profile.origin or "the default")
+    choices = toggles.decide(profile.toggles, said.toggles)
+    chart, chart_path = _chart(said, profile, project)
+    values = compose([*profile.layers, *(profiles.overlay(choice, folder) for choice in choices if choice.on)])
+    values = setflag.over(_with_ours(values, profile, chart), said.sets)
+    timeouts = {**profile.timeouts, **({"rollout": said.timeout} if said.timeout else {})}
+    desired = Desired(
+        profile=profile.name,
+        release=profile.release,
+        namespace=said.namespace.text or profile.namespace,
+        chart=str(chart_path or chart),
+        chart_path=chart_path,
+        chart_version=profile.chart_version,
+        values=values,
+        choices=choices,
+        timeouts=timeouts,
+    )
+    return Environment(said, profile, desired)
+
+
+def _chart(said: Settings, profile: Profile, project: Path) -> tuple[str, Path | None]:
+    """The chart's name and, where it lies on disk, its folder."""
+    chart, origin = (said.chart.text, said.chart.origin) if said.chart else (profile.chart, f"profile {profile.name}")
+    if chart == BUNDLED:
+        return chart, paths.PACKAGE / "charts" / BUNDLED
+    if not chart.startswith((".", "/", "~")) and ("/" in chart or "://" in chart):
+        return chart, None
+    path = (project / Path(chart).expanduser()).resolve() if not said.chart else Path(chart).expanduser().resolve()
+    if not (path / "Chart.yaml").is_file() and path.suffix != ".tgz":
+        raise InputWrong(
+            f"there is no chart at {chart}",
+            where=origin,
+            why=f"{path} has no Chart.yaml",
+            next=f"--chart {BUNDLED}   (the bundled one), a folder, repo/name or oci://…",
+        )
+    return chart, path
+
+
+def _with_ours(values: Values, profile: Profile, chart: str) -> Values:
+    """The one value that the tool itself sets, below all layers: the Secret that it makes for the internal database."""
+    if chart != BUNDLED or values.get(("global", "postgresql", "enabled")) is not True:
+        return values
+    ours = {"backend": {"postgresql": {"existingSecret": database_name(profile.release)}}}
+    return compose([leaves(ours, Origin("devenv")), values.leaves])
+
+
+@dataclass(frozen=True)
+class Session:
+    """A cluster that answers, with the clients bound to it."""
+
+    target: Target
+    kube: Kube
+    helm: Helm
+    version: str
+
+
+def connect(environment: Environment, waits: Waits, *, start: bool) -> Session:
+    """Chooses the cluster and makes sure that it answers; `start`: our own may be built and started.
+
+    Raises Refused where it is not allowed, not running, or silent.
+    """
+    from devenv.cluster import programs
+
+    chosen = target.choose(environment.settings, environment.profile)
+    kubeconfig = chosen.kubeconfig or _embedded(chosen, waits, start=start)
+    kube = Kube(kubeconfig, chosen.context)
+    version = str(kube.get("/version").get("gitVersion", ""))
+    helm = Helm(programs.path("helm", waits), kubeconfig, chosen.context, environment.desired.namespace)
+    return Session(chosen, kube, helm, version)
+
+
+def _embedded(chosen: Target, waits: Waits, *, start: bool) -> Path:
+    from devenv.cluster import embedded
+
+    running = embedded.find(chosen.embedded)
+    if running is not None:
+        return running.kubeconfig
+    if start:
+        from devenv.cluster import start as starting
+
+        return starting.up(chosen.embedded, waits).kubeconfig
+    raise Refused(
+        "no cluster is running",
+        where=f"context {chosen.context} ({chosen.why})",
+        why="only redeploy, cluster.up and test start the embedded cluster",
+        next="inv cluster.up",
+    )

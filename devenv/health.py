@@ -1,0 +1,233 @@
+"""Judges one snapshot: what is ready, what is waited for, what stands in the way. Pure.
+
+Three classes of problems, by their patience in seconds: 0 fails at once, a number fails when it lasts that long, and
+what is merely waited for is no problem. Reasons are those of the kubelet (pkg/kubelet/images, pkg/kubelet/container)
+and of the controllers' events.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from devenv.model import Container, Event, Job, Pod, Problem, Snapshot, Verdict, Workload
+
+AT_ONCE = 0.0
+CRASHES = 3
+PULL_GRACE = 20.0
+PULL_GRACE_PASSING = 120.0
+CRASH_GRACE = 60.0
+SCHEDULING_GRACE = 30.0
+MOUNT_GRACE = 45.0
+PENDING_CLAIM_GRACE = 45.0
+
+WRONG_CONFIG = frozenset(
+    {"CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull", "CreateContainerError"}
+)
+PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"})
+PASSING = re.compile(r"429|toomanyrequests|QPS|timeout|timed out|EOF|50[0-9]|temporar", re.IGNORECASE)
+SCALING = frozenset({"TriggeredScaleUp", "Nominated"})
+
+
+def judge(snapshot: Snapshot, wanted: Iterable[str], jobs: Iterable[str]) -> Verdict:
+    """Judges the workloads (Kind/name) and Jobs that the release is made of; all must be ready, or complete."""
+    there = {workload.key: workload for workload in snapshot.workloads}
+    there_jobs = {job.key: job for job in snapshot.jobs}
+    lines: list[tuple[str, str]] = []
+    problems: list[Problem] = []
+    for name in jobs:
+        line, found = _job(snapshot, there_jobs.get(name), name)
+        lines.append(line)
+        problems += found
+    for name in wanted:
+        line, found = _workload(snapshot, there.get(name), name)
+        lines.append(line)
+        problems += found
+    ready = all(text == "ok" for _, text in lines)
+    return Verdict(ready, tuple(lines), tuple(problems))
+
+
+def _job(snapshot: Snapshot, job: Job | None, name: str) -> tuple[tuple[str, str], list[Problem]]:
+    if job is None:
+        return (name, "not there yet"), []
+    if job.succeeded:
+        return (job.component, "ok"), []
+    pods = [pod for pod in snapshot.pods if pod.owner == job.key]
+    if job.failed:
+        what, pod, container = _last_crash(pods)
+        why = what or job.message
+        problem = Problem(f"{name} failed", job.component, f"{name} failed", name, why, AT_ONCE, pod, container)
+        return (job.component, "failed"), [problem]
+    return (job.component, _pods_line(snapshot, pods, job.key)), _problems(snapshot, pods, job.component, job.key)
+
+
+def _last_crash(pods: Iterable[Pod]) -> tuple[str, str, str]:
+    for pod in pods:
+        for container in pod.containers:
+            if container.state == "terminated" and container.exit_code:
+                return f"{container.name} ended with exit code {container.exit_code}", pod.name, container.name
+    return "", "", ""
+
+
+def _workload(snapshot: Snapshot, workload: Workload | None, name: str) -> tuple[tuple[str, str], list[Problem]]:
+    if workload is None:
+        return (name, "not there yet"), []
+    if workload.done:
+        return (workload.component, "ok"), []
+    pods = newest(snapshot, workload)
+    problems = _problems(snapshot, pods, workload.component, workload.key)
+    if pods or problems:
+        line = _pods_line(snapshot, pods, workload.key)
+        if all(pod.ready for pod in pods) and pods:
+            line = "old pods are ending" if workload.total > workload.wanted else "becoming available"
+        return (workload.component, line), problems
+    return (workload.component, "its pods are being made"), []
+
+
+def newest(snapshot: Snapshot, workload: Workload) -> list[Pod]:
+    """The pods of the newest template: the old ones still serve, and their faults are no longer of interest."""
+    pods = [pod for pod in snapshot.pods if pod.owner == workload.key and not pod.deleting]
+    if workload.kind == "Deployment":
+        sets = [entry for entry in snapshot.replica_sets if entry.owner == workload.key]
+        template = max(sets, key=lambda entry: entry.revision).template if sets else ""
+    else:
+        template = workload.template
+    return [pod for pod in pods if pod.template == template] if template else pods
+
+
+def _pods_line(snapshot: Snapshot, pods: list[Pod], owner: str) -> str:
+    for pod in pods:
+        if not pod.ready:
+            return _pod_line(snapshot, pod)
+    return "starting"
+
+
+def _pod_line(snapshot: Snapshot, pod: Pod) -> str:
+    if pod.unscheduled:
+        return "no node has room for it"
+    if not pod.containers:
+        return "being scheduled" if pod.phase == "Pending" else pod.phase.lower()
+    for container in pod.containers:
+        if container.init and container.state == "running" and not container.ready:
+            return f"init container {container.name} runs"
+        if container.state == "terminated" and container.exit_code:
+            return f"{container.name} ended with exit code {container.exit_code}"
+        if container.state == "waiting" and container.reason in ("CrashLoopBackOff", *PULLING, *WRONG_CONFIG):
+            return f"{container.name}: {container.reason}"
+    if any(container.state == "running" and not container.ready and not container.init for container in pod.containers):
+        return "waiting for its readiness probe"
+    return _creating(snapshot, pod)
+
+
+def _creating(snapshot: Snapshot, pod: Pod) -> str:
+    for event in reversed(_events(snapshot, f"Pod/{pod.name}")):
+        if event.reason == "Pulling":
+            return "pulling its image"
+    return "its containers are being made"
+
+
+def _events(snapshot: Snapshot, about: str) -> list[Event]:
+    return sorted((event for event in snapshot.events if event.about == about), key=lambda event: event.at)
+
+
+def _problems(snapshot: Snapshot, pods: list[Pod], component: str, owner: str) -> list[Problem]:
+    found = [problem for pod in pods for problem in _pod_problems(snapshot, pod, component, owner)]
+    if not pods:
+        found += _never_made(snapshot, component, owner)
+    return found
+
+
+def _pod_problems(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> list[Problem]:
+    where = f"pod {pod.name}"
+    if pod.ready:
+        return []
+    if pod.unscheduled:
+        return _unscheduled(snapshot, pod, component, owner)
+    found = []
+    for container in pod.containers:
+        problem = _container_problem(snapshot, pod, container, component, owner)
+        if problem:
+            found.append(problem)
+    if not found:
+        found += [
+            Problem(
+                f"{owner} {event.reason}", component, f"{owner} cannot be started", where, event.message, MOUNT_GRACE
+            )
+            for event in _events(snapshot, f"Pod/{pod.name}")[-1:]
+            if event.warning and event.reason in ("FailedMount", "FailedCreatePodSandBox", "FailedAttachVolume")
+        ]
+    return found
+
+
+def _unscheduled(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> list[Problem]:
+    events = _events(snapshot, f"Pod/{pod.name}")
+    if any(event.reason in SCALING for event in events):
+        return []
+    what = f"{owner} finds no node"
+    if "unbound immediate PersistentVolumeClaims" in pod.unscheduled or "persistentvolumeclaim" in pod.unscheduled:
+        return _unbound(snapshot, component, owner)
+    return [Problem(f"{owner} unscheduled", component, what, f"pod {pod.name}", pod.unscheduled, SCHEDULING_GRACE)]
+
+
+def _unbound(snapshot: Snapshot, component: str, owner: str) -> list[Problem]:
+    found = []
+    for claim in snapshot.claims:
+        if claim.phase == "Bound":
+            continue
+        events = [event for event in _events(snapshot, f"PersistentVolumeClaim/{claim.name}") if event.warning]
+        why = events[-1].message if events else "no volume was made for it yet"
+        where = f"PersistentVolumeClaim {claim.name}, class {claim.storage_class or '(default)'}"
+        found.append(
+            Problem(f"{claim.name} unbound", component, f"{owner} has no volume", where, why, PENDING_CLAIM_GRACE)
+        )
+    return found
+
+
+def _container_problem(
+    snapshot: Snapshot, pod: Pod, container: Container, component: str, owner: str
+) -> Problem | None:
+    where = f"pod {pod.name}, container {container.name}"
+
+    def problem(what: str, why: str, patience: float | None, previous: bool = False) -> Problem:
+        return Problem(
+            f"{owner} {what}", component, f"{owner} {what}", where, why, patience, pod.name, container.name, previous
+        )
+
+    if container.state == "waiting" and container.reason in WRONG_CONFIG:
+        return problem("cannot be started", container.message or container.reason, AT_ONCE)
+    if container.state == "waiting" and container.reason in PULLING:
+        why = _first_pull_error(snapshot, pod) or container.message
+        return problem("gets no image", why, PULL_GRACE_PASSING if PASSING.search(why) else PULL_GRACE)
+    if container.restarts >= CRASHES and container.state != "running":
+        return problem("does not start", f"crashed {container.restarts} times, {_ended(container)}", AT_ONCE, True)
+    if container.state == "waiting" and container.reason == "CrashLoopBackOff":
+        return problem("does not start", f"crashed {container.restarts} times, {_ended(container)}", CRASH_GRACE, True)
+    return None
+
+
+def _ended(container: Container) -> str:
+    if "OOMKilled" in (container.last_reason, container.reason):
+        return "killed for using more memory than its limit (OOMKilled)"
+    code = container.last_exit if container.last_exit is not None else container.exit_code
+    return f"exit code {code}"
+
+
+def _first_pull_error(snapshot: Snapshot, pod: Pod) -> str:
+    """The first error holds the true reason; later ones only say "Back-off"."""
+    for event in _events(snapshot, f"Pod/{pod.name}"):
+        if event.warning and event.reason == "Failed" and event.message.startswith("Failed to pull"):
+            return event.message
+    return ""
+
+
+def _never_made(snapshot: Snapshot, component: str, owner: str) -> list[Problem]:
+    """Quota, LimitRange, Pod Security and admission refuse pods; only the controllers' events say so."""
+    sets = sorted((entry for entry in snapshot.replica_sets if entry.owner == owner), key=lambda entry: entry.revision)
+    makers = [owner, *(f"ReplicaSet/{entry.name}" for entry in sets[-1:])]
+    for maker in makers:
+        for event in reversed(_events(snapshot, maker)):
+            if event.warning and event.reason in ("FailedCreate", "FailedDelete"):
+                return [
+                    Problem(f"{owner} refused", component, f"{owner} may not make its pods", maker, event.message, 5.0)
+                ]
+    return []

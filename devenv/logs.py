@@ -1,0 +1,148 @@
+"""The logs of an environment: all components merged by time, each line with its component in a colour of its own.
+
+In: a namespace and perhaps a component; out: lines on standard output, as they come with `follow`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import queue
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from devenv import look
+from devenv.clients.kube import Kube
+from devenv.errors import Failure, InputWrong
+from devenv.model import Pod
+
+COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta", "bright_blue")
+TAIL = "200"
+
+
+@dataclass(frozen=True)
+class Source:
+    """One container's log; `init` containers too, because they explain what does not start."""
+
+    pod: str
+    component: str
+    container: str
+    init: bool
+
+    @property
+    def title(self) -> str:
+        return f"{self.component}/{self.container}" if self.init else self.component
+
+
+def sources(pods: tuple[Pod, ...], component: str) -> list[Source]:
+    """The containers of a component (by its label, or a pod's name), or of all; those that never ran have no log."""
+    return [
+        Source(pod.name, pod.component, container.name, container.init)
+        for pod in pods
+        if not component or component in (pod.component, pod.name)
+        for container in pod.containers
+        if container.state != "waiting" or container.restarts
+    ]
+
+
+def show(kube: Kube, namespace: str, component: str, *, follow: bool, previous: bool) -> None:
+    """Prints the logs; with `follow` until Ctrl-C, across restarts. Raises InputWrong for an unknown component."""
+    pods = look.once(kube, namespace).pods
+    components = sorted({pod.component for pod in pods})
+    if component and not any(component in (pod.component, pod.name) for pod in pods):
+        raise InputWrong(
+            f"no component {component} runs in namespace {namespace}",
+            where=component,
+            why="there are: " + (", ".join(components) or "none"),
+            next=f"inv logs {components[0]}" if components else "inv redeploy",
+        )
+    write = _writer()
+    found = sources(pods, component)
+    if follow:
+        _follow(kube, namespace, component, write)
+        return
+    streams = [_lines(kube, namespace, source, previous=previous) for source in found]
+    for _, source, text in heapq.merge(*streams, key=lambda line: line[0]):
+        write(source, text)
+
+
+def _writer() -> Callable[[Source, str], None]:
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False, soft_wrap=True)
+
+    def write(source: Source, text: str) -> None:
+        color = COLORS[zlib.crc32(source.title.encode()) % len(COLORS)]
+        console.print(Text.assemble((f"{source.title:<11} ", color), text))
+
+    return write
+
+
+def _split(line: str) -> tuple[str, str]:
+    """A line of `timestamps=true`: time stamp and text."""
+    stamp, _, text = line.partition(" ")
+    return stamp, text
+
+
+def _lines(kube: Kube, namespace: str, source: Source, *, previous: bool) -> Iterator[tuple[str, Source, str]]:
+    query = {"container": source.container, "timestamps": "true", "tailLines": TAIL}
+    if previous:
+        query["previous"] = "true"
+    try:
+        text = kube.text(f"/api/v1/namespaces/{namespace}/pods/{source.pod}/log", query)
+    except Failure:
+        return
+    for line in text.splitlines():
+        stamp, rest = _split(line)
+        yield stamp, source, rest
+
+
+def _follow(kube: Kube, namespace: str, component: str, write: Callable[[Source, str], None]) -> None:
+    """One thread for each container; new pods and restarted containers are picked up as they come."""
+    stop = threading.Event()
+    lines: queue.SimpleQueue[tuple[Source, str]] = queue.SimpleQueue()
+    threads: dict[Source, threading.Thread] = {}
+    last: dict[Source, str] = {}
+    looked = 0.0
+    try:
+        while True:
+            if time.monotonic() - looked > 2.0:
+                looked = time.monotonic()
+                for source in sources(look.once(kube, namespace).pods, component):
+                    if source not in threads or not threads[source].is_alive():
+                        threads[source] = _start(kube, namespace, source, last, lines, stop)
+            try:
+                write(*lines.get(timeout=0.5))
+            except queue.Empty:
+                continue
+    finally:
+        stop.set()
+
+
+def _start(
+    kube: Kube,
+    namespace: str,
+    source: Source,
+    last: dict[Source, str],
+    lines: queue.SimpleQueue[tuple[Source, str]],
+    stop: threading.Event,
+) -> threading.Thread:
+    query = {"container": source.container, "timestamps": "true", "follow": "true"}
+    query.update({"sinceTime": last[source][:19] + "Z"} if source in last else {"tailLines": "20"})
+
+    def read() -> None:
+        try:
+            for line in kube.follow(f"/api/v1/namespaces/{namespace}/pods/{source.pod}/log", query, stop):
+                stamp, text = _split(line)
+                if stamp > last.get(source, ""):
+                    last[source] = stamp
+                    lines.put((source, text))
+        except Failure:
+            return
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    return thread

@@ -1,0 +1,301 @@
+"""The one reader of the cluster. Edge in.
+
+`once` gives one `Snapshot` of a namespace; `looks` gives a new one as soon as something changed (lists once, then
+watches); `releases` reads what Helm keeps. Objects become records here and nowhere else.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from devenv.clients.kube import METADATA_ONLY, Gone, Kube, NotThere, Object
+from devenv.errors import Failure
+from devenv.model import Claim, Container, Event, Job, Pod, Release, ReplicaSet, Snapshot, Workload
+
+COALESCE = 0.05  # seconds: changes that come together make one snapshot
+
+
+def component(meta: Mapping[str, Any]) -> str:
+    labels = meta.get("labels") or {}
+    return str(labels.get("app.kubernetes.io/component") or labels.get("app") or meta["name"])
+
+
+def _owner(meta: Mapping[str, Any]) -> str:
+    for reference in meta.get("ownerReferences") or []:
+        if reference.get("controller"):
+            return f"{reference['kind']}/{reference['name']}"
+    return ""
+
+
+def _pod_owner(meta: Mapping[str, Any]) -> str:
+    """The Deployment rather than its ReplicaSet, whose name is the Deployment's and the template's hash."""
+    owner = _owner(meta)
+    template = (meta.get("labels") or {}).get("pod-template-hash")
+    if owner.startswith("ReplicaSet/") and template and owner.endswith(f"-{template}"):
+        return "Deployment/" + owner.removeprefix("ReplicaSet/").removesuffix(f"-{template}")
+    return owner
+
+
+def container(status: Mapping[str, Any], init: bool) -> Container:
+    """A container's status as a record."""
+    state, detail = next(iter((status.get("state") or {"waiting": {}}).items()))
+    last = (status.get("lastState") or {}).get("terminated") or {}
+    return Container(
+        name=status["name"],
+        init=init,
+        image=status.get("image", ""),
+        ready=bool(status.get("ready")),
+        state=state,
+        reason=detail.get("reason", ""),
+        message=detail.get("message", ""),
+        exit_code=detail.get("exitCode"),
+        restarts=status.get("restartCount", 0),
+        last_reason=last.get("reason", ""),
+        last_exit=last.get("exitCode"),
+    )
+
+
+def pod(object: Object) -> Pod:
+    meta, status = object["metadata"], object.get("status", {})
+    conditions = {entry["type"]: entry for entry in status.get("conditions") or []}
+    scheduled = conditions.get("PodScheduled", {})
+    labels = meta.get("labels") or {}
+    containers = [container(entry, True) for entry in status.get("initContainerStatuses") or []]
+    containers += [container(entry, False) for entry in status.get("containerStatuses") or []]
+    return Pod(
+        name=meta["name"],
+        component=component(meta),
+        owner=_pod_owner(meta),
+        template=labels.get("pod-template-hash") or labels.get("controller-revision-hash") or "",
+        phase=status.get("phase", "Unknown"),
+        ready=conditions.get("Ready", {}).get("status") == "True",
+        deleting="deletionTimestamp" in meta,
+        unscheduled=scheduled.get("message", "") if scheduled.get("reason") == "Unschedulable" else "",
+        created=meta.get("creationTimestamp", ""),
+        containers=tuple(containers),
+        message=status.get("message", ""),
+    )
+
+
+def workload(object: Object) -> Workload:
+    """A Deployment, StatefulSet or DaemonSet; each counts its pods under other names."""
+    meta, spec, status, kind = object["metadata"], object["spec"], object.get("status", {}), object["kind"]
+    if kind == "DaemonSet":
+        wanted, total = status.get("desiredNumberScheduled", 0), status.get("currentNumberScheduled", 0)
+        updated, ready = status.get("updatedNumberScheduled", 0), status.get("numberReady", 0)
+        available = status.get("numberAvailable", 0)
+    else:
+        wanted, total = spec.get("replicas", 1), status.get("replicas", 0)
+        updated, ready = status.get("updatedReplicas", 0), status.get("readyReplicas", 0)
+        available = status.get("availableReplicas", 0)
+    return Workload(
+        kind=kind,
+        name=meta["name"],
+        component=component(meta),
+        wanted=wanted,
+        total=total,
+        updated=updated,
+        ready=ready,
+        available=available,
+        current=status.get("observedGeneration", 0) >= meta.get("generation", 0),
+        template=status.get("updateRevision", ""),
+        created=meta.get("creationTimestamp", ""),
+    )
+
+
+def replica_set(object: Object) -> ReplicaSet:
+    meta = object["metadata"]
+    revision = (meta.get("annotations") or {}).get("deployment.kubernetes.io/revision", "0")
+    template = (meta.get("labels") or {}).get("pod-template-hash", "")
+    return ReplicaSet(meta["name"], _owner(meta), template, int(revision))
+
+
+def job(object: Object) -> Job:
+    status = object.get("status", {})
+    conditions = {entry["type"]: entry for entry in status.get("conditions") or [] if entry.get("status") == "True"}
+    return Job(
+        name=object["metadata"]["name"],
+        component=component(object["metadata"]),
+        active=status.get("active", 0),
+        succeeded="Complete" in conditions,
+        failed="Failed" in conditions,
+        message=conditions.get("Failed", {}).get("message", ""),
+    )
+
+
+def event(object: Object) -> Event:
+    about = object.get("involvedObject") or object.get("regarding") or {}
+    at = object.get("lastTimestamp") or object.get("eventTime") or object["metadata"].get("creationTimestamp", "")
+    return Event(
+        about=f"{about.get('kind', '')}/{about.get('name', '')}",
+        reason=object.get("reason", ""),
+        message=object.get("message", "").strip(),
+        warning=object.get("type") == "Warning",
+        at=at,
+    )
+
+
+def claim(object: Object) -> Claim:
+    return Claim(
+        name=object["metadata"]["name"],
+        phase=object.get("status", {}).get("phase", ""),
+        storage_class=object["spec"].get("storageClassName", ""),
+    )
+
+
+# What a snapshot is made of: API path, plural, kind, how to read it.
+READS: tuple[tuple[str, str, str, Callable[[Object], Any]], ...] = (
+    ("/apis/apps/v1", "deployments", "Deployment", workload),
+    ("/apis/apps/v1", "statefulsets", "StatefulSet", workload),
+    ("/apis/apps/v1", "daemonsets", "DaemonSet", workload),
+    ("/apis/apps/v1", "replicasets", "ReplicaSet", replica_set),
+    ("/apis/batch/v1", "jobs", "Job", job),
+    ("/api/v1", "pods", "Pod", pod),
+    ("/api/v1", "persistentvolumeclaims", "PersistentVolumeClaim", claim),
+    ("/api/v1", "events", "Event", event),
+)
+
+Records = dict[str, dict[str, Any]]
+
+
+def _path(row: tuple[str, str, str, Any], namespace: str) -> str:
+    return f"{row[0]}/namespaces/{namespace}/{row[1]}"
+
+
+def _list(kube: Kube, row: tuple[str, str, str, Callable[[Object], Any]], namespace: str) -> tuple[str, dict[str, Any]]:
+    answer = kube.get(_path(row, namespace))
+    records = {item["metadata"]["uid"]: row[3]({**item, "kind": row[2]}) for item in answer.get("items", [])}
+    return answer["metadata"]["resourceVersion"], records
+
+
+def _snapshot(namespace: str, records: Records) -> Snapshot:
+    def of(*plurals: str) -> tuple[Any, ...]:
+        return tuple(record for plural in plurals for record in records.get(plural, {}).values())
+
+    return Snapshot(
+        namespace=namespace,
+        workloads=of("deployments", "statefulsets", "daemonsets"),
+        replica_sets=of("replicasets"),
+        pods=of("pods"),
+        jobs=of("jobs"),
+        events=of("events"),
+        claims=of("persistentvolumeclaims"),
+    )
+
+
+def once(kube: Kube, namespace: str) -> Snapshot:
+    """One picture of the namespace now."""
+    with ThreadPoolExecutor(len(READS)) as pool:
+        lists = list(pool.map(lambda row: _list(kube, row, namespace), READS))
+    return _snapshot(namespace, {row[1]: records for row, (_, records) in zip(READS, lists, strict=True)})
+
+
+def looks(kube: Kube, namespace: str, stop: threading.Event, tick: float = 1.0) -> Iterator[Snapshot]:
+    """A new picture whenever something changed, and one each `tick` seconds; ends when `stop` is set."""
+    changes: queue.SimpleQueue[tuple[str, str, str, Any]] = queue.SimpleQueue()
+    threads = [
+        threading.Thread(target=_watch, args=(kube, row, namespace, stop, changes), daemon=True) for row in READS
+    ]
+    for thread in threads:
+        thread.start()
+    records: Records = {}
+    while not stop.is_set():
+        deadline = time.monotonic() + tick
+        changed = False
+        while (left := (COALESCE if changed else deadline - time.monotonic())) > 0:
+            try:
+                plural, what, uid, record = changes.get(timeout=left)
+            except queue.Empty:
+                break
+            changed = True
+            if what == "failed":
+                raise record
+            if what == "reset":
+                records[plural] = record
+            elif what == "DELETED":
+                records.setdefault(plural, {}).pop(uid, None)
+            else:
+                records.setdefault(plural, {})[uid] = record
+        if len(records) == len(READS):
+            yield _snapshot(namespace, records)
+
+
+def _watch(
+    kube: Kube,
+    row: tuple[str, str, str, Callable[[Object], Any]],
+    namespace: str,
+    stop: threading.Event,
+    changes: queue.SimpleQueue[tuple[str, str, str, Any]],
+) -> None:
+    failures = 0
+    version = ""
+    while not stop.is_set():
+        try:
+            if not version:
+                version, records = _list(kube, row, namespace)
+                changes.put((row[1], "reset", "", records))
+            for what, object in kube.watch(_path(row, namespace), version, stop):
+                version = object["metadata"]["resourceVersion"]
+                if what != "BOOKMARK":
+                    changes.put((row[1], what, object["metadata"]["uid"], row[3]({**object, "kind": row[2]})))
+            failures = 0
+        except Gone:
+            version = ""
+        except Failure as error:
+            failures += 1
+            if failures > 5:
+                changes.put((row[1], "failed", "", error))
+                return
+            stop.wait(0.2 * 2**failures)
+
+
+def releases(kube: Kube, namespace: str) -> dict[str, Release]:
+    """The newest revision of each Helm release of a namespace, without reading its content."""
+    try:
+        path = f"/api/v1/namespaces/{namespace}/secrets"
+        answer = kube.get(path, {"labelSelector": "owner=helm"}, accept=METADATA_ONLY)
+    except NotThere:
+        return {}
+    newest: dict[str, Release] = {}
+    for item in answer.get("items", []):
+        labels = item["metadata"].get("labels") or {}
+        if not str(labels.get("version", "")).isdigit() or "name" not in labels:
+            continue
+        modified = labels.get("modifiedAt") or labels.get("createdAt") or "0"
+        release = Release(labels["name"], int(labels["version"]), labels.get("status", ""), labels, float(modified))
+        if release.name not in newest or newest[release.name].revision < release.revision:
+            newest[release.name] = release
+    return newest
+
+
+def live(kube: Kube, namespace: str, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], Object | None]:
+    """The live objects behind (apiVersion, kind, name) keys; None where there is none. One list for each kind."""
+    wanted = list(keys)
+    kinds = sorted({(api_version, kind) for api_version, kind, _ in wanted})
+    with ThreadPoolExecutor(8) as pool:
+        lists = list(pool.map(lambda kind: _objects(kube, namespace, *kind), kinds))
+    there = {
+        (*kind, object["metadata"]["name"]): object
+        for kind, objects in zip(kinds, lists, strict=True)
+        for object in objects
+    }
+    return {key: there.get(key) for key in wanted}
+
+
+def _objects(kube: Kube, namespace: str, api_version: str, kind: str) -> list[Object]:
+    try:
+        found: list[Object] = kube.get(kube.kind(api_version, kind).path(namespace)).get("items", [])
+    except NotThere:
+        return []
+    return [{"apiVersion": api_version, "kind": kind, **object} for object in found]
+
+
+def age(rfc3339: str, now: float) -> float:
+    """Seconds since a time stamp of the cluster."""
+    return max(0.0, now - datetime.fromisoformat(rfc3339).timestamp()) if rfc3339 else 0.0

@@ -1,0 +1,233 @@
+"""The records that are passed forward. Pure.
+
+Settings, Profile → Desired ─┐
+cluster ──────────→ Snapshot ┴→ Plan → apply → Snapshots → Verdict
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from devenv.toggles import Choice
+from devenv.values import Values
+
+
+@dataclass(frozen=True)
+class Desired:
+    """What the environment should be; `timeouts` in seconds by name."""
+
+    profile: str
+    release: str
+    namespace: str
+    chart: str
+    chart_path: Path | None
+    chart_version: str
+    values: Values
+    choices: tuple[Choice, ...]
+    timeouts: Mapping[str, float]
+
+    def choice(self, name: str) -> Choice:
+        return next(choice for choice in self.choices if choice.toggle.name == name)
+
+    @property
+    def temporal(self) -> bool:
+        """Whether the bundled chart runs Temporal, whoever set it."""
+        return self.values.get(("global", "temporal", "enabled")) is True
+
+    @property
+    def internal_postgres(self) -> bool:
+        return self.values.get(("global", "postgresql", "enabled")) is True
+
+    @property
+    def bundled(self) -> bool:
+        return self.chart == "environment"
+
+
+@dataclass(frozen=True)
+class Container:
+    """One container of a pod; `state` is waiting, running or terminated."""
+
+    name: str
+    init: bool
+    image: str
+    ready: bool
+    state: str
+    reason: str = ""
+    message: str = ""
+    exit_code: int | None = None
+    restarts: int = 0
+    last_reason: str = ""
+    last_exit: int | None = None
+
+
+@dataclass(frozen=True)
+class Pod:
+    """A pod; `owner` as Kind/name of the controller above it, `template` the hash of its pod template."""
+
+    name: str
+    component: str
+    owner: str
+    template: str
+    phase: str
+    ready: bool
+    deleting: bool
+    unscheduled: str
+    created: str
+    containers: tuple[Container, ...]
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Workload:
+    """A Deployment, StatefulSet or DaemonSet; `current`: its status speaks of its newest specification."""
+
+    kind: str
+    name: str
+    component: str
+    wanted: int
+    total: int
+    updated: int
+    ready: int
+    available: int
+    current: bool
+    template: str = ""
+    created: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"{self.kind}/{self.name}"
+
+    @property
+    def done(self) -> bool:
+        up = self.updated >= self.wanted and self.ready >= self.wanted and self.available >= self.wanted
+        return self.current and up and self.total <= self.wanted
+
+
+@dataclass(frozen=True)
+class ReplicaSet:
+    """Links a pod template hash to its Deployment; `revision` counts up with each new template."""
+
+    name: str
+    owner: str
+    template: str
+    revision: int
+
+
+@dataclass(frozen=True)
+class Job:
+    name: str
+    component: str
+    active: int
+    succeeded: bool
+    failed: bool
+    message: str = ""
+
+    @property
+    def key(self) -> str:
+        return f"Job/{self.name}"
+
+
+@dataclass(frozen=True)
+class Event:
+    """What Kubernetes says about an object, `about` as Kind/name; `at` as RFC 3339."""
+
+    about: str
+    reason: str
+    message: str
+    warning: bool
+    at: str
+
+
+@dataclass(frozen=True)
+class Claim:
+    name: str
+    phase: str
+    storage_class: str
+
+
+@dataclass(frozen=True)
+class Release:
+    """The newest revision of a Helm release; `labels` are ours, from `--labels`."""
+
+    name: str
+    revision: int
+    status: str
+    labels: Mapping[str, str]
+    modified: float = 0.0
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One whole picture of a namespace at one moment."""
+
+    namespace: str
+    exists: bool = True
+    workloads: tuple[Workload, ...] = ()
+    replica_sets: tuple[ReplicaSet, ...] = ()
+    pods: tuple[Pod, ...] = ()
+    jobs: tuple[Job, ...] = ()
+    events: tuple[Event, ...] = ()
+    claims: tuple[Claim, ...] = ()
+
+    def pods_of(self, owner: str) -> tuple[Pod, ...]:
+        return tuple(pod for pod in self.pods if pod.owner == owner)
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field that differs: its path, what is there and what should be (None: not there)."""
+
+    path: str
+    old: Any
+    new: Any
+
+
+@dataclass(frozen=True)
+class Change:
+    """What happens to one object; `how` is create, change or remove."""
+
+    how: str
+    object: str
+    fields: tuple[Field, ...] = ()
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What redeploy would do, and why; nothing to do when there is no reason."""
+
+    reasons: tuple[str, ...]
+    changes: tuple[Change, ...]
+    revision: int
+    inputs: str
+    facts: tuple[str, ...] = field(default=())
+
+    @property
+    def nothing_to_do(self) -> bool:
+        return not self.reasons
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something that stands in the way; `patience` in seconds: 0 fails at once, None waits on."""
+
+    key: str
+    component: str
+    what: str
+    where: str
+    why: str
+    patience: float | None
+    pod: str = ""
+    container: str = ""
+    previous: bool = False
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The judgement of one snapshot: `lines` says of each component "ok" or what it waits for."""
+
+    ready: bool
+    lines: tuple[tuple[str, str], ...]
+    problems: tuple[Problem, ...]

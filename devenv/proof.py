@@ -1,0 +1,95 @@
+"""Proves that the environment works: a request through the backend, run as a workflow, stored and listed. Edge out.
+
+The answer names the pod template that worked on it, so that an old worker cannot pass for the new one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from devenv.clients.kube import Kube
+from devenv.errors import Failure, RolloutFailed, StepFailed
+from devenv.model import Desired, Snapshot
+
+PAUSE = 0.3  # seconds between two tries
+Waits = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was seen: the request, its workflow run (empty without Temporal), the pod template that ran it."""
+
+    request: str
+    workflow: str
+    run: str
+    template: str
+
+    @property
+    def line(self) -> str:
+        if self.workflow:
+            return f"workflow {self.workflow} ran through backend, listed by visibility"
+        return f"request {self.request} answered by backend from PostgreSQL"
+
+
+def newest_template(seen: Snapshot, release: str) -> str:
+    """The newest pod template hash of the backend's Deployment; empty where there is none."""
+    sets = [entry for entry in seen.replica_sets if entry.owner == f"Deployment/{release}"]
+    return max(sets, key=lambda entry: entry.revision).template if sets else ""
+
+
+def smoke(kube: Kube, desired: Desired, template: str, waits: Waits, *, temporal: bool) -> Proof:
+    """Sends a request and follows it to its row and to Temporal's list. Raises RolloutFailed."""
+    base = f"/api/v1/namespaces/{desired.namespace}/services/{desired.release}:http/proxy"
+    deadline = time.monotonic() + desired.timeouts["proof"]
+    why = ""
+    while time.monotonic() < deadline:
+        try:
+            answer = kube.call(f"{base}/requests", "POST", {"name": "smoke"})
+            why = _judge(answer, temporal, template)
+            if not why:
+                return _listed(kube, base, answer, temporal, deadline, waits)
+        except StepFailed as error:
+            why = error.why or error.what
+        waits(f"waiting for a workflow through backend: {why}")
+        time.sleep(PAUSE)
+    raise _failed(desired, temporal, why)
+
+
+def _judge(answer: dict[str, object], temporal: bool, template: str) -> str:
+    """Empty when the answer is good, else what is wrong with it."""
+    if not answer.get("result"):
+        return f"the answer has no result: state {answer.get('state')}"
+    if template and answer.get("template") != template:
+        return f"still answered by the old pods (template {answer.get('template')})"
+    if temporal and not (answer.get("temporal") and answer.get("runId")):
+        return "the backend answered without Temporal"
+    return ""
+
+
+def _listed(kube: Kube, base: str, answer: dict[str, object], temporal: bool, deadline: float, waits: Waits) -> Proof:
+    """The row must be there, and with Temporal on, visibility must list the run."""
+    request = str(answer["id"])
+    why = "the request's row is not there"
+    while time.monotonic() < deadline:
+        try:
+            row = kube.call(f"{base}/requests/{request}")
+            if row.get("result") == answer.get("result") and (row.get("listed") or not temporal):
+                workflow, run = str(answer.get("workflowId") or ""), str(answer.get("runId") or "")
+                return Proof(request, workflow, run, str(answer.get("template") or ""))
+            why = "the workflow ran, but visibility does not list it yet"
+        except Failure as error:
+            why = error.why or error.what
+        waits(why)
+        time.sleep(PAUSE)
+    raise StepFailed(why)
+
+
+def _failed(desired: Desired, temporal: bool, why: str) -> RolloutFailed:
+    return RolloutFailed(
+        f"no {'workflow' if temporal else 'request'} could be proven within {desired.timeouts['proof']:.0f} s",
+        where=f"Deployment/{desired.release} in namespace {desired.namespace}",
+        why=why,
+        next="inv logs backend",
+    )

@@ -1,0 +1,254 @@
+"""The story of a redeploy, one line per stage.
+
+    look → plan → secret → release → rollout → proof
+
+Records are passed forward; each stage tells what it did. Interrupted at any moment, the next run goes on.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from devenv import apply, look, proof, watch
+from devenv import plan as planning
+from devenv.clients import helm as helming
+from devenv.environment import Environment, Session, connect
+from devenv.errors import Refused
+from devenv.model import Desired, Plan, Snapshot
+from devenv.report import Screen
+
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a redeploy came to."""
+
+    plan: Plan
+    revision: int
+    proof: proof.Proof | None
+    seconds: float
+
+    def record(self) -> dict[str, Any]:
+        return {
+            "schema": "devenv/redeploy/v1",
+            "nothingToDo": self.plan.nothing_to_do,
+            "reasons": list(self.plan.reasons),
+            "revision": self.revision,
+            "workflow": self.proof.workflow if self.proof else "",
+            "run": self.proof.run if self.proof else "",
+            "seconds": round(self.seconds, 1),
+        }
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A plan, and what it was drawn from: the objects that should be, and the namespace as it was seen."""
+
+    plan: Plan
+    wanted: tuple[Object, ...]
+    seen: planning.Seen
+    snapshot: Snapshot
+
+
+def redeploy(environment: Environment, screen: Screen, *, smoke: bool = False) -> Result:
+    """Brings the environment to what it should be, and proves it."""
+    started = time.monotonic()
+    session = reach(environment, screen, start=True)
+    with screen.stage("plan") as stage:
+        drawn = draw(environment, session, stage.waits)
+        stage.says(*summary(environment.desired, drawn.plan))
+    if drawn.plan.nothing_to_do:
+        return _as_it_is(environment, session, screen, drawn, started, smoke=smoke)
+    if session.target.embedded:
+        _images(environment, session, screen)
+    if environment.desired.bundled and environment.desired.internal_postgres:
+        _secret(environment, session, screen, drawn.snapshot)
+    else:
+        apply.namespace(session.kube, environment.desired.namespace)
+    _rollout(environment, session, screen, drawn)
+    proven = _prove(environment, session, screen)
+    return Result(drawn.plan, drawn.plan.revision, proven, time.monotonic() - started)
+
+
+def reach(environment: Environment, screen: Screen, *, start: bool) -> Session:
+    """Connects to the cluster; a cluster that has to be built or started first is a stage of its own."""
+    with screen.stage("cluster") as stage:
+        session = connect(environment, stage.waits, start=start)
+    desired, where = environment.desired, session.target
+    cluster = "embedded cluster" if where.embedded else f"context {where.context}"
+    screen.line(
+        f"profile {desired.profile} · namespace {desired.namespace} · {cluster}, Kubernetes {session.version[1:]}"
+    )
+    for choice in desired.choices:
+        if choice.ignored:
+            screen.line(f"{choice.toggle.variable} is ignored: {choice.ignored}", "yellow")
+    return session
+
+
+def draw(environment: Environment, session: Session, waits: Callable[[str], None]) -> Drawn:
+    """Looks at the cluster and makes the plan. Renders the chart only where the inputs changed."""
+    desired, kube = environment.desired, session.kube
+    waits("looking at the cluster")
+    snapshot = look.once(kube, desired.namespace)
+    release = look.releases(kube, desired.namespace).get(desired.release)
+    applied: Sequence[Object] = ()
+    if release is not None:
+        applied = helming.objects(helming.manifest(kube, desired.namespace, desired.release, release.revision))
+    inputs = _inputs(desired, session)
+    wanted: Sequence[Object] = applied
+    if not planning.unchanged(release, inputs):
+        waits("rendering the chart")
+        rendered = session.helm.render(desired.release, desired.chart, desired.values.tree(), session.version)
+        wanted = [object for object in helming.objects(rendered) if not _is_test(object)]
+    keys = {planning.key(object) for object in (*wanted, *applied)}
+    seen = planning.Seen(release, tuple(applied), look.live(kube, desired.namespace, keys), _unready(wanted, snapshot))
+    return Drawn(planning.make(inputs, wanted, seen), tuple(wanted), seen, snapshot)
+
+
+def _is_test(object: Mapping[str, Any]) -> bool:
+    return "test" in str((object["metadata"].get("annotations") or {}).get("helm.sh/hook", ""))
+
+
+def _inputs(desired: Desired, session: Session) -> str:
+    """The hash of all that goes into the release."""
+    chart = _folder_hash(desired.chart_path) if desired.chart_path else f"{desired.chart} {desired.chart_version}"
+    helm = f"{session.helm.program.resolve()} {session.helm.program.stat().st_size}"
+    return planning.fingerprint([chart, desired.values.tree(), helm, session.version])
+
+
+def _folder_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    files = sorted(path.rglob("*")) if path.is_dir() else [path]
+    for file in files:
+        if file.is_file():
+            digest.update(f"{file.relative_to(path)}\0".encode() + file.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def goal(desired: Desired, wanted: Sequence[Object]) -> watch.Goal:
+    """What must become ready: the release's workloads and Jobs."""
+    keys = [planning.key(object) for object in wanted]
+    workloads = tuple(planning.title(key) for key in keys if key[1] in WORKLOADS)
+    jobs = tuple(planning.title(key) for key in keys if key[1] == "Job")
+    return watch.Goal(desired.namespace, workloads, jobs, desired.timeouts["rollout"])
+
+
+def _unready(wanted: Sequence[Object], snapshot: Snapshot) -> tuple[str, ...]:
+    workloads = [planning.title(planning.key(object)) for object in wanted if object["kind"] in WORKLOADS]
+    there = {workload.key: workload for workload in snapshot.workloads}
+    return tuple(name for name in workloads if name in there and not there[name].done)
+
+
+def summary(desired: Desired, plan: Plan) -> tuple[str, ...]:
+    """The plan in a few lines: what was asked for and by whom, why something is to be done, and the objects."""
+    lines = [_asked(desired)]
+    if plan.nothing_to_do:
+        return (f"nothing to do: {lines[0]}, as deployed",)
+    created = [change for change in plan.changes if change.how == "create"]
+    lines.append("because " + "; ".join(plan.reasons[:3]))
+    if len(created) > 4:
+        lines.append(f"+ {len(created)} objects")
+    else:
+        lines += [planning.short(change) for change in created]
+    rest = [planning.short(change) for change in plan.changes if change.how != "create"]
+    lines += rest[:6] + ([f"and {len(rest) - 6} more: inv plan"] if len(rest) > 6 else [])
+    return tuple(lines)
+
+
+def _asked(desired: Desired) -> str:
+    if not desired.bundled:
+        return f"chart {desired.chart}"
+    temporal = desired.choice("temporal")
+    database = "internal PostgreSQL" if desired.internal_postgres else "external PostgreSQL"
+    by = f" ({temporal.toggle.variable}, from {temporal.origin})" if temporal.origin != "default" else ""
+    return f"Temporal {'on' if desired.temporal else 'off'}, {database}{by}"
+
+
+def _as_it_is(
+    environment: Environment, session: Session, screen: Screen, drawn: Drawn, started: float, *, smoke: bool
+) -> Result:
+    proven = _prove(environment, session, screen) if smoke else None
+    revision = drawn.seen.release.revision if drawn.seen.release else 0
+    return Result(drawn.plan, revision, proven, time.monotonic() - started)
+
+
+def _images(environment: Environment, session: Session, screen: Screen) -> None:
+    from devenv.cluster import start
+
+    if not environment.desired.bundled:
+        return
+    with screen.stage("images") as stage:
+        loaded = start.load_images(session.target.embedded, stage.waits, temporal=environment.desired.temporal)
+        if loaded:
+            stage.says(f"{', '.join(loaded)} loaded into the cluster")
+
+
+def _secret(environment: Environment, session: Session, screen: Screen, seen: Snapshot) -> None:
+    with screen.stage("database") as stage:
+        stage.waits("looking for the database's password")
+        apply.namespace(session.kube, environment.desired.namespace)
+        password = apply.password(session.kube, environment.desired, seen)
+        screen.secrets.add(password.value)
+        stage.says("password made" if password.made else "password kept")
+
+
+def _rollout(environment: Environment, session: Session, screen: Screen, drawn: Drawn) -> None:
+    """Helm applies in the background while the cluster is followed, so that a failing hook is seen as well."""
+    desired = environment.desired
+    release = drawn.seen.release
+    if release is not None and release.status.startswith("pending-"):
+        _heal(session, screen, desired, drawn)
+    target = goal(desired, drawn.wanted)
+    with screen.stage("rollout") as stage:
+        stage.waits(f"helm applies revision {drawn.plan.revision}")
+        applying = apply.Applying(session.helm, desired, drawn.plan, server_side=True)
+        try:
+            verdict = watch.follow(session.kube, target, applying.busy, stage.waits)
+        finally:
+            applying.stop()
+        names = [name for name, _ in verdict.lines]
+        stage.says(f"revision {drawn.plan.revision}: {', '.join(dict.fromkeys(names))} ok")
+
+
+def _heal(session: Session, screen: Screen, desired: Desired, drawn: Drawn) -> None:
+    release = drawn.seen.release
+    if release is None:
+        return
+    quiet = time.time() - release.modified
+    if quiet < 60:
+        raise Refused(
+            f"another run is at work: revision {release.revision} is {release.status}",
+            where=f"release {release.name} in namespace {desired.namespace}",
+            why=f"it was touched {quiet:.0f} s ago",
+            next="wait a minute, then run the same command again",
+        )
+    apply.heal_pending(session.kube, desired.namespace, release)
+    screen.line(f"revision {release.revision} was left {release.status} by a run that ended: marked failed", "yellow")
+
+
+def _prove(environment: Environment, session: Session, screen: Screen) -> proof.Proof | None:
+    desired = environment.desired
+    if not desired.bundled:
+        return None
+    with screen.stage("proof") as stage:
+        stage.waits("asking the backend")
+        template = proof.newest_template(look.once(session.kube, desired.namespace), desired.release)
+        proven = proof.smoke(session.kube, desired, template, stage.waits, temporal=desired.temporal)
+        stage.says(proven.line)
+    return proven
+
+
+def farewell(desired: Desired, result: Result) -> str:
+    """The last line: how long it took, and what to type next."""
+    parts = [f"done in {result.seconds:.1f} s"]
+    if desired.bundled and desired.temporal:
+        parts.append("Temporal UI: inv temporal.ui")
+    parts.append("logs: inv logs")
+    return " · ".join(parts)

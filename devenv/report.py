@@ -1,0 +1,179 @@
+"""Tells people what happens: a live line on a terminal, single lines in CI, JSON for programs. Edge out.
+
+All of it goes to standard error, except what a task answers with. The last writer: secret values never pass it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+from devenv.errors import Failure
+
+WIDTH = 80
+NAME = 10
+QUIET = 10.0  # seconds: in CI a wait is said when it changes, and again not before this
+
+
+def redacted(text: str, secrets: Iterable[str]) -> str:
+    """The text without any secret value, plain or in the encodings that logs and URLs use."""
+    import base64
+    from urllib.parse import quote, quote_plus
+
+    for secret in secrets:
+        if len(secret) < 6:
+            continue
+        forms = {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+        forms.add(base64.b64encode(secret.encode()).decode())
+        for form in sorted(forms, key=len, reverse=True):
+            text = text.replace(form, "•••")
+    return text
+
+
+class Stage:
+    """One step as it is told: `waits` while it runs; the stage's last words are set by `says`."""
+
+    def __init__(self, screen: Screen, name: str) -> None:
+        self.screen = screen
+        self.name = name
+        self.text = ""
+        self.more: list[str] = []
+        self.started = time.monotonic()
+
+    def waits(self, text: str) -> None:
+        """What is waited for right now."""
+        self.screen.live(self, text)
+
+    def says(self, text: str, *more: str) -> None:
+        """What the step came to: one line, and lines below it."""
+        self.text = text
+        self.more = list(more)
+
+
+class Screen:
+    """Where a run is told. `plain`: no live line (CI, a pipe)."""
+
+    def __init__(self, *, plain: bool, color: bool, stream: TextIO | None = None) -> None:
+        from rich.console import Console
+
+        out = stream or sys.stderr
+        self.plain = plain or not out.isatty()
+        self.console = Console(
+            file=out,
+            no_color=not color,
+            highlight=False,
+            soft_wrap=True,
+            force_terminal=None if not self.plain else False,
+        )
+        self.secrets: set[str] = set()
+        self._said = ("", 0.0)
+        self._live: Any = None
+
+    @property
+    def width(self) -> int:
+        return min(self.console.width, 110) if not self.plain else WIDTH
+
+    def line(self, text: str, style: str = "") -> None:
+        """One line, as it is."""
+        self.console.print(redacted(text, self.secrets), style=style, markup=False)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Stage]:
+        """A step: its line stays when it ends, with its time; on a failure, in red."""
+        stage = Stage(self, name)
+        self._start(stage)
+        try:
+            yield stage
+        except BaseException as error:
+            self._stop()
+            if isinstance(error, Failure):
+                self._row(stage.name, f"{stage.text or 'failed'}", time.monotonic() - stage.started, "bold red")
+            raise
+        self._stop()
+        if stage.text:
+            self._row(stage.name, stage.text, time.monotonic() - stage.started, "")
+            for line in stage.more:
+                self.line(" " * NAME + line, "dim")
+
+    def live(self, stage: Stage, text: str) -> None:
+        text = redacted(text, self.secrets)
+        if not self.plain:
+            if self._live is not None:
+                self._live.update(self._running(stage, text))
+            return
+        said, at = self._said
+        shape, now = re.sub(r"[0-9,.]+", "#", text), time.monotonic()
+        if (shape != said and now - at >= 1.0) or now - at >= 60.0:
+            self._said = (shape, now)
+            self.line(f"{stage.name:<{NAME}}{text}")
+
+    def failure(self, failure: Failure) -> None:
+        """The four lines of a failure."""
+        rows = (("what", failure.what), ("where", failure.where), ("why", failure.why), ("next", failure.next))
+        for name, text in rows:
+            if text:
+                self._failure_row(name, redacted(" ".join(text.split()), self.secrets))
+
+    def _failure_row(self, name: str, text: str) -> None:
+        from rich.text import Text
+
+        style = {"what": "bold red", "next": "bold"}.get(name, "")
+        self.console.print(Text.assemble((f"  {name:<{NAME - 2}}", "dim"), (text, style)))
+
+    def _row(self, name: str, text: str, took: float, style: str) -> None:
+        from rich.text import Text
+
+        text = redacted(text, self.secrets)
+        time_text = f"{took:.1f} s" if took >= 0.05 else ""
+        gap = max(2, self.width - NAME - len(text) - len(time_text))
+        self.console.print(
+            Text.assemble(
+                (f"{name:<{NAME}}", "bold cyan"), (text, style), (" " * gap + time_text if time_text else "", "dim")
+            )
+        )
+
+    def _start(self, stage: Stage) -> None:
+        if self.plain:
+            return
+        from rich.live import Live
+
+        self._live = Live(console=self.console, refresh_per_second=8, transient=True)
+        self._live.start()
+        self._live.update(self._running(stage, ""))
+
+    def _stop(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def _running(self, stage: Stage, text: str) -> Any:
+        return _Running(self, stage, text)
+
+    def answer(self, record: Any) -> None:
+        """A program's answer: JSON, alone on standard output."""
+        sys.stdout.write(redacted(json.dumps(record, indent=2, ensure_ascii=False, default=str), self.secrets) + "\n")
+        sys.stdout.flush()
+
+
+class _Running:
+    """The live line; rendered anew at each refresh, so that its clock goes on."""
+
+    def __init__(self, screen: Screen, stage: Stage, text: str) -> None:
+        self.screen = screen
+        self.stage = stage
+        self.text = text
+
+    def __rich__(self) -> Any:
+        from rich.spinner import Spinner
+        from rich.text import Text
+
+        clock = f"{time.monotonic() - self.stage.started:.0f} s"
+        room = self.screen.width - NAME - len(clock) - 4
+        text = self.text if len(self.text) <= room else self.text[: room - 1] + "…"
+        line = Text.assemble((f"{self.stage.name:<{NAME}}", "bold cyan"), (text, ""), (f"  {clock}", "dim"))
+        return Spinner("dots", text=line)

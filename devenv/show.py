@@ -1,0 +1,180 @@
+"""What tasks print to people, and the same as records for programs. Edge out, to standard output only."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from devenv import health, look, values
+from devenv import plan as planning
+from devenv.environment import Session
+from devenv.model import Desired, Plan
+from devenv.redeploy import WORKLOADS
+from devenv.values import Values
+
+
+def _console() -> Any:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=True)
+
+
+def _text(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def plan(desired: Desired, made: Plan) -> None:
+    """Steps and objects, each with the fields that change."""
+    console = _console()
+    if made.nothing_to_do:
+        console.print(f"nothing to do: {desired.namespace}/{desired.release} is as it should be")
+        return
+    console.print(f"revision {made.revision} because {'; '.join(made.reasons)}")
+    styles = {"create": "green", "change": "yellow", "remove": "red"}
+    for change in made.changes:
+        console.print(planning.short(change), style=styles[change.how], markup=False)
+        for field in change.fields[:20]:
+            console.print(f"    {field.path}: {_short(field.old)} → {_short(field.new)}", style="dim", markup=False)
+        if len(change.fields) > 20:
+            console.print(f"    and {len(change.fields) - 20} more fields", style="dim")
+
+
+def _short(value: Any) -> str:
+    text = "(not there)" if value is None else _text(value)
+    return text if len(text) <= 60 else text[:57] + "…"
+
+
+def plan_record(made: Plan) -> dict[str, Any]:
+    return {
+        "schema": "devenv/plan/v1",
+        "nothingToDo": made.nothing_to_do,
+        "revision": made.revision,
+        "reasons": list(made.reasons),
+        "changes": [
+            {
+                "how": change.how,
+                "object": change.object,
+                "fields": [{"path": field.path, "old": field.old, "new": field.new} for field in change.fields],
+            }
+            for change in made.changes
+        ],
+    }
+
+
+def values_record(composed: Values, key: str) -> dict[str, Any]:
+    record: dict[str, Any] = {"schema": "devenv/values/v1", "values": composed.tree()}
+    if key:
+        record["explained"] = [
+            {"key": name, "value": value, "setBy": [{"by": str(leaf.origin), "value": leaf.value} for leaf in leaves]}
+            for name, value, leaves in values.explain(composed, key)
+        ]
+    return record
+
+
+def show_values(composed: Values, key: str) -> None:
+    """The values as YAML, or for one key who set it and what that overrode."""
+    import yaml
+
+    console = _console()
+    if not key:
+        text = yaml.safe_dump(composed.tree(), sort_keys=False, allow_unicode=True)
+        console.print(text.rstrip(), markup=False)
+        return
+    for name, value, leaves in values.explain(composed, key):
+        console.print(f"{name} = {_text(value)}", style="bold", markup=False)
+        console.print(f"    set by {leaves[0].origin}", markup=False)
+        for leaf in leaves[1:]:
+            console.print(f"    over {_text(leaf.value)} from {leaf.origin}", style="dim", markup=False)
+
+
+def status_record(desired: Desired, session: Session) -> dict[str, Any]:
+    """What is running: the release, its components, its volumes, how to reach it."""
+    kube, namespace = session.kube, desired.namespace
+    snapshot = look.once(kube, namespace)
+    release = look.releases(kube, namespace).get(desired.release)
+    workloads = [workload for workload in snapshot.workloads if workload.kind in WORKLOADS]
+    verdict = health.judge(snapshot, [workload.key for workload in workloads], [])
+    now = time.time()
+    components = []
+    for workload, (_, state) in zip(workloads, verdict.lines, strict=True):
+        pods = health.newest(snapshot, workload)
+        images = {container.image for pod in pods for container in pod.containers if not container.init}
+        components.append(
+            {
+                "component": workload.component,
+                "object": workload.key,
+                "ready": f"{workload.ready}/{workload.wanted}",
+                "state": state,
+                "restarts": sum(container.restarts for pod in pods for container in pod.containers),
+                "sinceSeconds": round(max((look.age(pod.created, now) for pod in pods), default=0.0)),
+                "images": sorted(images),
+            }
+        )
+    return {
+        "schema": "devenv/status/v1",
+        "namespace": namespace,
+        "context": session.target.context,
+        "kubernetes": session.version,
+        "release": None
+        if release is None
+        else {"name": release.name, "revision": release.revision, "status": release.status},
+        "ready": bool(components) and verdict.ready,
+        "components": components,
+        "jobs": [
+            {"object": job.key, "state": "complete" if job.succeeded else "failed" if job.failed else "active"}
+            for job in snapshot.jobs
+        ],
+        "volumes": [{"name": claim.name, "phase": claim.phase} for claim in snapshot.claims],
+    }
+
+
+def status(record: Mapping[str, Any]) -> None:
+    from rich.table import Table
+
+    console = _console()
+    release = record["release"]
+    if release is None:
+        console.print(f"no release in namespace {record['namespace']}: inv redeploy")
+    else:
+        console.print(f"release {release['name']}, revision {release['revision']}, {release['status']}")
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("component", "ready", "state", "since", "restarts"):
+        table.add_column(column, no_wrap=column != "state")
+    for entry in record["components"]:
+        style = "green" if entry["state"] == "ok" else "yellow"
+        since = _duration(entry["sinceSeconds"])
+        table.add_row(entry["component"], entry["ready"], entry["state"], since, str(entry["restarts"]), style=style)
+    if record["components"]:
+        console.print(table)
+    for job in record["jobs"]:
+        console.print(f"{job['object']}: {job['state']}", style="dim")
+    for volume in record["volumes"]:
+        console.print(f"volume {volume['name']}: {volume['phase'].lower()}", style="dim")
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+def cluster(record: Mapping[str, Any]) -> None:
+    """The embedded cluster on one screen."""
+    from rich.table import Table
+
+    console = _console()
+    state = "ready" if record["ready"] else "running, not ready" if record["running"] else "not running: inv cluster.up"
+    console.print(f"cluster {record['name']}: {state}")
+    if not record["running"]:
+        return
+    console.print(f"kubeconfig {record['kubeconfig']}", markup=False)
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("component", "state", "pid", "memory", "log"):
+        table.add_column(column, overflow="fold")
+    for entry in record["components"]:
+        memory = f"{(entry.get('memory') or 0) / 2**20:.0f} MB"
+        table.add_row(entry["name"], entry["state"], str(entry.get("pid") or ""), memory, str(entry.get("log") or ""))
+    console.print(table)

@@ -1,0 +1,112 @@
+"""Follows a rollout until it is ready, or until its one cause of failure is known. Edge out.
+
+Waiting is driven by the cluster's own changes: each snapshot is judged, problems that outlast their patience end it.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from devenv import diagnose, health, look
+from devenv.clients.kube import Kube
+from devenv.errors import Failure, RolloutFailed
+from devenv.model import Problem, Verdict
+
+Waits = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What must become ready: workloads and Jobs as Kind/name; `timeout` in seconds."""
+
+    namespace: str
+    workloads: tuple[str, ...]
+    jobs: tuple[str, ...]
+    timeout: float
+
+
+def follow(kube: Kube, goal: Goal, applying: Callable[[], bool], waits: Waits) -> Verdict:
+    """Returns when `applying` is over and all of the goal is ready. Raises RolloutFailed with the cause."""
+    stop = threading.Event()
+    started = time.monotonic()
+    first_seen: dict[str, float] = {}
+    lines_since: dict[tuple[str, str], float] = {}
+    verdict = Verdict(False, (), ())
+    try:
+        for snapshot in look.looks(kube, goal.namespace, stop):
+            now = time.monotonic()
+            busy = applying()
+            verdict = health.judge(snapshot, goal.workloads, goal.jobs)
+            if verdict.ready and not busy:
+                return verdict
+            first_seen = {problem.key: first_seen.get(problem.key, now) for problem in verdict.problems}
+            lasting = [problem for problem in verdict.problems if _over(problem, now - first_seen[problem.key])]
+            if lasting:
+                raise _failed(kube, goal.namespace, lasting)
+            lines_since = {line: lines_since.get(line, now) for line in verdict.lines}
+            waits(_waiting(verdict, lines_since, now))
+            if now - started > goal.timeout:
+                raise _timed_out(kube, goal, verdict)
+    finally:
+        stop.set()
+    raise AssertionError("looks never ends by itself")
+
+
+def _over(problem: Problem, lasted: float) -> bool:
+    return problem.patience is not None and lasted >= problem.patience
+
+
+def _waiting(verdict: Verdict, since: dict[tuple[str, str], float], now: float) -> str:
+    """`frontend ok, history ok · backend: waiting for its readiness probe, 3 s`"""
+    done = [name for name, text in verdict.lines if text == "ok"]
+    open_ = [f"{name}: {text}, {now - since[(name, text)]:.0f} s" for name, text in verdict.lines if text != "ok"]
+    return " · ".join([*([f"{', '.join(done)} ok"] if done else []), *open_[:2]]) + (
+        f" and {len(open_) - 2} more" if len(open_) > 2 else ""
+    )
+
+
+def _failed(kube: Kube, namespace: str, problems: Iterable[Problem]) -> RolloutFailed:
+    """The cause that the most components share, with the log line that explains it."""
+    explained = [(problem, _explain(kube, namespace, problem)) for problem in problems]
+    problem, told = max(explained, key=lambda pair: bool(pair[1].cause))
+    others = sorted({other.component for other, _ in explained} - {problem.component})
+    why = problem.why
+    if told.line:
+        why = f'{told.cause or why}: "{told.line}"'
+    what = problem.what + (f" (so do {', '.join(others)})" if others else "")
+    return RolloutFailed(what, where=problem.where, why=why, next=told.hint or f"inv logs {problem.component}")
+
+
+def _explain(kube: Kube, namespace: str, problem: Problem) -> diagnose.Explained:
+    if not problem.container:
+        return diagnose.Explained("")
+    return diagnose.explain(log_tail(kube, namespace, problem.pod, problem.container, previous=problem.previous))
+
+
+def log_tail(kube: Kube, namespace: str, pod: str, container: str, *, previous: bool, lines: int = 60) -> list[str]:
+    """The last lines of a container's log, of the previous one first where there was one; empty when there is none."""
+    path = f"/api/v1/namespaces/{namespace}/pods/{pod}/log"
+    for which in ("true", "false") if previous else ("false", "true"):
+        try:
+            text = kube.text(path, {"container": container, "tailLines": str(lines), "previous": which})
+        except Failure:
+            continue
+        if text.strip():
+            return text.splitlines()
+    return []
+
+
+def _timed_out(kube: Kube, goal: Goal, verdict: Verdict) -> RolloutFailed:
+    if verdict.problems:
+        return _failed(kube, goal.namespace, verdict.problems)
+    open_ = [f"{name}: {text}" for name, text in verdict.lines if text != "ok"] or ["helm has not finished"]
+    name = next((name for name, text in verdict.lines if text != "ok"), "")
+    return RolloutFailed(
+        f"not ready after {goal.timeout:.0f} s: {open_[0]}",
+        where=f"namespace {goal.namespace}",
+        why="; ".join(open_),
+        next=f"inv logs {name.rpartition('/')[2]}   (or a longer --timeout)",
+    )

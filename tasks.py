@@ -1,0 +1,388 @@
+"""The tasks: what can be typed. The only user of invoke; turns a failure into its exit code.
+
+`./inv TASK` runs this file as a program; plain `inv TASK` in an active environment finds `namespace` below.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import signal
+import sys
+from collections.abc import Callable
+from typing import Any, cast
+
+from invoke.collection import Collection
+from invoke.exceptions import Exit, ParseError
+from invoke.program import Program
+from invoke.tasks import Task, task
+
+from devenv import __version__
+from devenv.errors import Failure, Interrupted
+from devenv.settings import Flags
+
+# Tasks whose first argument may be given without its flag: task → flag.
+POSITIONAL = {"logs": "--component"}
+
+SHARED: dict[str, tuple[Any, str]] = {
+    "profile": ("", "profile in profiles/ (DEVENV_PROFILE; default dev)"),
+    "namespace": ("", "namespace of the environment (DEVENV_NAMESPACE)"),
+    "context": ("", "kubeconfig context, or `embedded` for our own cluster (DEVENV_CONTEXT)"),
+    "set": ([], "KEY=VALUE laid over the values, as Helm's --set; again and again"),
+    "chart": ("", "bundled name, folder, repo/name or oci://… (DEVENV_CHART)"),
+    "timeout": ("", "for the rollout: 90, 90s, 10m (DEVENV_TIMEOUT)"),
+    "yes": (False, "answer yes to what would be asked"),
+    "output": ("text", "text or json"),
+}
+
+_after_dashes: list[str] = []
+
+
+def _flags(shared: dict[str, Any]) -> Flags:
+    named = {name: shared[name] for name in ("profile", "namespace", "context", "chart", "timeout", "yes", "output")}
+    return Flags(**named, sets=tuple(shared["set"]))
+
+
+def _screen(flags: Flags) -> Any:
+    from devenv import settings
+    from devenv.report import Screen
+
+    ci, color = settings.look_and_feel()
+    return Screen(plain=ci or not settings.is_terminal(), color=color)
+
+
+def _guard(run: Callable[[Any], None], flags: Flags, kind: str) -> None:
+    """Runs a task's body; a failure is told in four lines, in JSON as `failure`, and becomes its exit code."""
+    screen = _screen(flags)
+    signal.signal(signal.SIGTERM, _interrupted)
+    try:
+        run(screen)
+    except (Failure, KeyboardInterrupt) as error:
+        failure = error if isinstance(error, Failure) else _told_interruption()
+        if flags.output == "json":
+            screen.answer({"schema": f"devenv/{kind}/v1", "failure": failure.record()})
+        screen.failure(failure)
+        raise Exit(code=failure.code) from None
+
+
+def _told_interruption() -> Interrupted:
+    return Interrupted("interrupted", why="nothing is lost", next="the same command again goes on from here")
+
+
+def _interrupted(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def environment_task(body: Callable[..., None]) -> Task[Callable[..., Any]]:
+    """A task on an environment: the body gets the screen, the shared flags as one record, and its own parameters."""
+    own = list(inspect.signature(body).parameters.values())[2:]
+    shared = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default)
+        for name, (default, _) in SHARED.items()
+    ]
+
+    @functools.wraps(body)
+    def run(_context: Any, **given: Any) -> None:
+        flags = _flags({name: given.pop(name) for name in SHARED})
+        _guard(lambda screen: body(screen, flags, **given), flags, run.__name__.replace("_", "-"))
+
+    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    context = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)
+    run.__signature__ = inspect.Signature([context, *keyword_only, *shared])  # type: ignore[attr-defined]
+    texts = {name: text for name, (_, text) in SHARED.items()}
+    made = task(run, auto_shortflags=False, iterable=["set"], help=texts, positional=[])
+    return cast(Task[Callable[..., Any]], made)
+
+
+def plain_task(body: Callable[..., None]) -> Task[Callable[..., Any]]:
+    """A task without an environment: the body gets the screen and its own parameters, `output` among them or not."""
+    own = list(inspect.signature(body).parameters.values())[1:]
+
+    @functools.wraps(body)
+    def run(_context: Any, **given: Any) -> None:
+        flags = Flags(output=given.get("output", "text"))
+        _guard(lambda screen: body(screen, **given), flags, "cluster")
+
+    keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    context = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)
+    run.__signature__ = inspect.Signature([context, *keyword_only])  # type: ignore[attr-defined]
+    made = task(run, auto_shortflags=False, positional=[])
+    return cast(Task[Callable[..., Any]], made)
+
+
+@environment_task
+def redeploy(screen: Any, flags: Flags, smoke: bool = False) -> None:
+    """Bring the environment to what it should be, and prove it with a workflow that ran."""
+    from devenv import environment
+    from devenv import redeploy as story
+
+    wanted = environment.describe(flags)
+    result = story.redeploy(wanted, screen, smoke=smoke)
+    if flags.output == "json":
+        screen.answer(result.record())
+    screen.line(story.farewell(wanted.desired, result), "bold green")
+
+
+@environment_task
+def plan(screen: Any, flags: Flags, detailed_exitcode: bool = False) -> None:
+    """Show what redeploy would do, and why. Changes nothing; --detailed-exitcode: 10 when something would change."""
+    from devenv import environment, show
+    from devenv import redeploy as story
+
+    wanted = environment.describe(flags)
+    session = story.reach(wanted, screen, start=False)
+    drawn = story.draw(wanted, session, lambda _: None)
+    if flags.output == "json":
+        screen.answer(show.plan_record(drawn.plan))
+    else:
+        show.plan(wanted.desired, drawn.plan)
+    if detailed_exitcode and not drawn.plan.nothing_to_do:
+        raise Exit(code=10)
+
+
+@environment_task
+def values(screen: Any, flags: Flags, explain: str = "") -> None:
+    """Show the composed values; --explain KEY: who set it, and what that overrode."""
+    from devenv import environment, show
+
+    desired = environment.describe(flags).desired
+    if flags.output == "json":
+        screen.answer(show.values_record(desired.values, explain))
+    else:
+        show.show_values(desired.values, explain)
+
+
+@environment_task
+def status(screen: Any, flags: Flags) -> None:
+    """Show what is running."""
+    from devenv import environment, show
+    from devenv import redeploy as story
+
+    wanted = environment.describe(flags)
+    session = story.reach(wanted, screen, start=False)
+    record = show.status_record(wanted.desired, session)
+    if flags.output == "json":
+        screen.answer(record)
+    else:
+        show.status(record)
+
+
+@environment_task
+def logs(screen: Any, flags: Flags, component: str = "", follow: bool = False, previous: bool = False) -> None:
+    """Show the logs of all components, or of one, merged by time: logs [COMPONENT] [--follow] [--previous]."""
+    from devenv import environment
+    from devenv import logs as reading
+    from devenv import redeploy as story
+
+    wanted = environment.describe(flags)
+    session = story.reach(wanted, screen, start=False)
+    reading.show(session.kube, wanted.desired.namespace, component, follow=follow, previous=previous)
+
+
+@environment_task
+def destroy(screen: Any, flags: Flags, delete_data: bool = False) -> None:
+    """Remove the release; data and password stay, unless --delete-data."""
+    from devenv import destroy as removing
+    from devenv import environment
+    from devenv import redeploy as story
+
+    wanted = environment.describe(flags)
+    session = story.reach(wanted, screen, start=False)
+    removing.destroy(wanted.desired, session, screen, delete_data=delete_data)
+
+
+@environment_task
+def kubectl(screen: Any, flags: Flags) -> None:
+    """Run kubectl on the environment's cluster and namespace: kubectl -- ARGS."""
+    from devenv import environment, temporal
+
+    temporal.kubectl(environment.describe(flags), screen, _after_dashes)
+
+
+@environment_task
+def helm(screen: Any, flags: Flags) -> None:
+    """Run helm on the environment's cluster and namespace: helm -- ARGS."""
+    from devenv import environment, temporal
+
+    temporal.helm(environment.describe(flags), screen, _after_dashes)
+
+
+@environment_task
+def temporal_health(screen: Any, flags: Flags) -> None:
+    """Show whether the Temporal cluster is healthy: frontend, members, namespace."""
+    from devenv import environment, temporal
+
+    record = temporal.health(environment.describe(flags), screen)
+    if flags.output == "json":
+        screen.answer(record)
+    if not record["healthy"]:
+        raise Exit(code=5)
+
+
+@environment_task
+def temporal_smoke(screen: Any, flags: Flags) -> None:
+    """Run a real workflow through the backend, and find it in Temporal's list."""
+    from devenv import environment, temporal
+
+    record = temporal.smoke(environment.describe(flags), screen)
+    if flags.output == "json":
+        screen.answer(record)
+
+
+@environment_task
+def temporal_ui(screen: Any, flags: Flags, port: int = 8080) -> None:
+    """Open a way to Temporal's Web UI, until Ctrl-C."""
+    from devenv import environment, temporal
+
+    temporal.ui(environment.describe(flags), screen, port)
+
+
+@environment_task
+def temporal_cli(screen: Any, flags: Flags) -> None:
+    """Run the temporal CLI in the environment: temporal.cli -- ARGS."""
+    from devenv import environment, temporal
+
+    temporal.cli(environment.describe(flags), screen, _after_dashes)
+
+
+@plain_task
+def cluster_up(screen: Any, name: str = "default") -> None:
+    """Build and start the embedded cluster; at once when it runs."""
+    from devenv.cluster import start
+
+    with screen.stage("cluster") as stage:
+        running = start.up(name, stage.waits)
+        stage.says(f"{name} is ready at {running.server}", f"kubeconfig {running.kubeconfig}")
+
+
+@plain_task
+def cluster_down(screen: Any, name: str = "default") -> None:
+    """Stop the embedded cluster; its data stays."""
+    from devenv.cluster import embedded
+
+    with screen.stage("cluster") as stage:
+        was = embedded.find(name) is not None
+        embedded.down(name, stage.waits)
+        stage.says(f"{name} is stopped, its data is kept" if was else f"{name} was not running")
+
+
+@plain_task
+def cluster_delete(screen: Any, name: str = "default") -> None:
+    """Stop the embedded cluster and delete all of its data."""
+    from devenv.cluster import embedded
+
+    with screen.stage("cluster") as stage:
+        embedded.delete(name, stage.waits)
+        stage.says(f"{name} is gone")
+
+
+@plain_task
+def cluster_status(screen: Any, name: str = "default", output: str = "text") -> None:
+    """Show the embedded cluster: its components, where its kubeconfig and logs are."""
+    from devenv import show
+    from devenv.cluster import embedded
+
+    record = embedded.status(name).record()
+    if output == "json":
+        screen.answer(record)
+    else:
+        show.cluster(record)
+
+
+@plain_task
+def cluster_kubeconfig(screen: Any, name: str = "default") -> None:
+    """Print the path of the embedded cluster's kubeconfig."""
+    from devenv.cluster import start
+
+    print(start.running(name).kubeconfig)
+
+
+@plain_task
+def test(screen: Any, fast: bool = False) -> None:
+    """Run the tests of devenv itself; --fast: without the cluster."""
+    from devenv import develop
+
+    raise Exit(code=develop.test(screen, fast=fast))
+
+
+@plain_task
+def check(screen: Any) -> None:
+    """Run ruff and mypy over devenv itself."""
+    from devenv import develop
+
+    raise Exit(code=develop.check())
+
+
+@plain_task
+def fix(screen: Any) -> None:
+    """Let ruff mend and format devenv itself."""
+    from devenv import develop
+
+    raise Exit(code=develop.fix())
+
+
+def _collection(**tasks: Task[Callable[..., Any]]) -> Collection:
+    made = Collection()
+    for name, one in tasks.items():
+        made.add_task(one, name=name)
+    return made
+
+
+namespace = _collection(
+    redeploy=redeploy, plan=plan, values=values, status=status, logs=logs, destroy=destroy,
+    kubectl=kubectl, helm=helm, test=test, check=check, fix=fix,
+)  # fmt: skip
+namespace.add_collection(
+    _collection(health=temporal_health, smoke=temporal_smoke, ui=temporal_ui, cli=temporal_cli), name="temporal"
+)
+namespace.add_collection(
+    _collection(
+        up=cluster_up, down=cluster_down, delete=cluster_delete, status=cluster_status, kubeconfig=cluster_kubeconfig
+    ),
+    name="cluster",
+)
+
+
+class Devenv(Program):
+    """invoke's Program with exit code 2 for a wrong command line, and arguments after `--` taken as they are."""
+
+    def run(self, argv: list[str] | None = None, exit: bool = True) -> None:
+        words = list(sys.argv if argv is None else argv)
+        if "--" in words:
+            _after_dashes[:] = words[words.index("--") + 1 :]
+            words = words[: words.index("--")]
+        super().run(_with_flags(words), exit)
+
+    def parse_core(self, argv: list[str] | None) -> None:
+        try:
+            super().parse_core(argv)
+        except ParseError as error:
+            raise Exit(str(error), 2) from None
+
+    def parse_tasks(self) -> None:
+        try:
+            super().parse_tasks()
+        except ParseError as error:
+            raise Exit(f"{error}\n  next    inv --list, or inv TASK --help", 2) from None
+
+    def parse_cleanup(self) -> None:
+        try:
+            super().parse_cleanup()
+        except ParseError as error:
+            raise Exit(str(error), 2) from None
+
+    def task_list_opener(self, extra: str = "") -> str:
+        return "Tasks (inv TASK --help tells more)"
+
+
+def _with_flags(words: list[str]) -> list[str]:
+    """`logs history` as `logs --component history`."""
+    for place, word in enumerate(words[1:-1], start=1):
+        flag, after = POSITIONAL.get(word), words[place + 1]
+        if flag and not after.startswith("-"):
+            return [*words[: place + 1], flag, *words[place + 1 :]]
+    return words
+
+
+if __name__ == "__main__":
+    Devenv(name="devenv", namespace=namespace, version=__version__, binary="inv").run()
