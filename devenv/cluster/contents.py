@@ -17,6 +17,7 @@ Waits = Callable[[str], None]
 Found = Mapping[str, Path]
 
 BACKEND = Path(__file__).parents[1] / "images/backend"
+NOT_IN_SITE = ("bin", "sboms", "sdk-core")  # sdk-core: the Rust sources that the Temporal SDK brings along
 
 
 def pause(found: Found, waits: Waits) -> list[Tree]:
@@ -72,22 +73,14 @@ def _for_developers(file: Path, wheel: Path) -> bool:
 
 def backend(found: Found, waits: Waits) -> list[Tree]:
     packages = _packages("backend", waits)
-    site: dict[str, File | Folder | Link] = {}
-    for file in sorted(packages.rglob("*")):
-        inside = file.relative_to(packages)
-        if file.is_file() and file.name != store.MADE and inside.parts[0] != "bin" and file.suffix != ".pyi":
-            site |= hostfiles.source(file, f"opt/site/{inside}")
-    extensions = [file for file in sorted(packages.rglob("*.so*")) if file.is_file()]
+    inside = [name for name in store.files(packages, NOT_IN_SITE) if not name.endswith((".pyi", store.MADE))]
+    site = hostfiles.python_files(packages, inside, "opt/site")
+    extensions = [packages / name for name in inside if ".so" in Path(name).name]
+    python = {**hostfiles.python("opt/python"), **hostfiles.tools()}
     shared = hostfiles.libraries(extensions, inside=packages)
-    own: dict[str, File | Folder | Link] = {}
-    for file in _backend_files():
-        own |= hostfiles.source(file, f"app/{file.relative_to(BACKEND)}")
-    python: Tree = {**hostfiles.python("opt/python"), **hostfiles.tools()}
-    return [hostfiles.base("backend", 1000), python, {**site, **shared}, {"app": Folder(), **own}]
-
-
-def _backend_files() -> list[Path]:
-    return sorted(BACKEND.rglob("*.py"))
+    site |= {place: node for place, node in shared.items() if place not in python}
+    own = [name for name in store.files(BACKEND, ("__pycache__",)) if name.endswith(".py")]
+    return [hostfiles.base("backend", 1000), python, site, hostfiles.python_files(BACKEND, own, "app")]
 
 
 def _packages(requirements: str, waits: Waits) -> Path:

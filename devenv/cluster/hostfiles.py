@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from devenv.clients import shell
+from devenv.cluster import store
 from devenv.cluster.archive import File, Folder, Link
 from devenv.errors import StepFailed
 
@@ -31,7 +32,9 @@ CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 NOT_IN_IMAGES = {
     *("__pycache__", "config", "dist-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages"),
     *("test", "tests", "tkinter", "turtledemo"),
+    Path(sysconfig.get_config_var("LIBPL") or "config").name,
 }
+NOT_EXTENSIONS = ("_ctypes_test", "_test", "_tkinter", "_xx", "xx")
 
 
 def base(user: str, number: int) -> Nodes:
@@ -74,6 +77,9 @@ def libraries(files: Iterable[Path], *, inside: Path | None = None) -> Nodes:
 
 def place_of(library: Path) -> str:
     """Where a library goes: its own place if every loader looks there, else the one extra folder."""
+    short = Path(str(library).removeprefix("/usr"))
+    if short != library and short.exists() and short.samefile(library):
+        library = short  # /lib is a link to /usr/lib here: one of the two will do
     if str(library).startswith(STANDARD):
         return str(library)[1:]
     return f"{OTHER_LIBRARIES}/{library.name}"
@@ -139,35 +145,24 @@ def python(root: str) -> Nodes:
         f"{root}/bin/python3": Link(version),
         f"{root}/bin/python": Link(version),
     }
-    extensions = []
-    for file in sorted(stdlib.rglob("*")):
-        inside = file.relative_to(stdlib)
-        if not file.is_file() or not _wanted(inside):
-            continue
-        if file.suffix == ".so":
-            extensions.append(file)
-            continue
-        tree |= source(file, f"{root}/{sys.platlibdir}/{version}/{inside}")
+    below = f"{root}/{sys.platlibdir}/{version}"
+    inside = list(store.files(stdlib, NOT_IN_IMAGES))
+    tree |= python_files(stdlib, (name for name in inside if not name.endswith((".so", ".a", ".exe"))), below)
+    extensions = [stdlib / name for name in inside if name.endswith(".so")]
+    extensions = [file for file in extensions if not file.name.startswith(NOT_EXTENSIONS)]
     whole = [file for file, (_, absent) in loaded_by(extensions).items() if not absent]
-    for file in whole:
-        tree[f"{root}/{sys.platlibdir}/{version}/{file.relative_to(stdlib)}"] = File(file, 0o755)
+    tree |= {f"{below}/{file.relative_to(stdlib)}": File(file, 0o755) for file in whole}
     return {**tree, **libraries([interpreter, *whole])}
 
 
-def _wanted(inside: Path) -> bool:
-    if any(part in NOT_IN_IMAGES or part.startswith("config-") for part in inside.parts[:-1]):
-        return False
-    name = inside.name
-    return not (name.startswith(("_test", "xx", "_xx", "_tkinter", "_ctypes_test")) or name.endswith((".a", ".exe")))
-
-
-def source(file: Path, place: str) -> Nodes:
-    """A file, and for Python its compiled form beside it, which is valid whatever the time of the source."""
-    tree: Nodes = {place: File(file)}
-    if file.suffix == ".py" and (compiled := compiled_form(file)):
-        folder, _, name = place.rpartition("/")
-        tag = sys.implementation.cache_tag
-        tree[f"{folder}/__pycache__/{name.removesuffix('.py')}.{tag}.pyc"] = File(compiled)
+def python_files(folder: Path, names: Iterable[str], below: str) -> Nodes:
+    """Files of a folder, each Python source with its compiled form, which is valid whatever the time of the source."""
+    tree: Nodes = {}
+    for name in names:
+        tree[f"{below}/{name}"] = File(folder / name)
+        if name.endswith(".py") and (compiled := compiled_form(folder / name)):
+            parent, _, stem = f"{below}/{name.removesuffix('.py')}".rpartition("/")
+            tree[f"{parent}/__pycache__/{stem}.{sys.implementation.cache_tag}.pyc"] = File(compiled)
     return tree
 
 

@@ -12,7 +12,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,10 +37,18 @@ def digest(*parts: str | bytes) -> str:
 def sources(folder: Path, suffixes: Sequence[str] = ("go.mod", "go.sum", ".go", ".py")) -> list[str | bytes]:
     """Name and content of each source file below the folder, in order: to be hashed."""
     parts: list[str | bytes] = []
-    for file in sorted(folder.rglob("*")):
-        if file.is_file() and file.name.endswith(tuple(suffixes)) and not file.name.endswith("_test.go"):
-            parts += [str(file.relative_to(folder)), file.read_bytes()]
+    for name in files(folder, ("__pycache__",)):
+        if name.endswith(tuple(suffixes)) and not name.endswith("_test.go"):
+            parts += [name, (folder / name).read_bytes()]
     return parts
+
+
+def files(folder: Path, skip: Collection[str] = ()) -> Iterator[str]:
+    """The files below a folder, as paths inside it, in order; folders of the names in `skip` are not entered."""
+    start = len(str(folder)) + 1
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if name not in skip)
+        yield from (f"{place}/{name}"[start:] for name in sorted(names))
 
 
 def sound(folder: Path, wanted: Iterable[str] = ()) -> bool:
