@@ -61,7 +61,7 @@ def order(body: bytes) -> Order:
     """The body of POST /requests."""
     try:
         document = json.loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise Wrong(400, 'the body is not JSON; it should be like {"name": "Ada"}') from None
     if not isinstance(document, dict) or (unknown := set(document) - {"name", "pinned"}):
         what = f"unknown keys {', '.join(sorted(unknown))}" if isinstance(document, dict) else "no object"

@@ -49,7 +49,10 @@ def take(service: Service, name: str, *, pinned: bool) -> dict[str, Any]:
     request = store.add(settings.database, name, temporal=service.runner is not None, served_by=settings.template)
     if service.runner is None:
         return _row(store.finish(settings.database, request.id, settings.template, temporal=False))
-    workflow_id, run_id = service.runner.begin(request.id, pinned=pinned)
+    try:
+        workflow_id, run_id = service.runner.begin(request.id, pinned=pinned)
+    except Unavailable as error:
+        raise Unavailable(f"request {request.id} is kept, and runs as soon as it can: {error}") from error
     store.started(settings.database, request.id, workflow_id, run_id)
     _await(service, workflow_id, run_id)
     return _row(store.get(settings.database, request.id))
