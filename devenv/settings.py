@@ -136,11 +136,11 @@ def dotenv(path: Path) -> dict[str, Given]:
         raise InputWrong(".env cannot be read as UTF-8 text", where=".env", next=f"file {path}") from None
     found: dict[str, Given] = {}
     for binding in parse_stream(io.StringIO(text)):
-        place = f".env:{binding.original.line}"
+        text = binding.original.string
+        line = binding.original.line + len(text[: len(text) - len(text.lstrip())].splitlines())
+        place = f".env:{line}"
         if binding.error:
-            raise InputWrong(
-                f"{place} is not NAME=value", where=place, next=f"mend line {binding.original.line} of .env"
-            )
+            raise InputWrong(f"{place} is not NAME=value", where=place, next=f"mend line {line} of .env")
         if binding.key is None:
             continue
         if binding.key.startswith("DEVENV_") and binding.key not in KNOWN:

@@ -1,0 +1,68 @@
+"""Only what the manifest sets is compared; what the server adds is its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from devenv import drift
+
+SAME: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "defaults that the server adds": (
+        {"spec": {"replicas": 1}},
+        {"spec": {"replicas": 1, "paused": False}, "status": {"x": 1}},
+    ),
+    "an empty field that the server drops": ({"spec": {"a": {}, "b": [], "c": "", "d": None}}, {"spec": {}}),
+    "false and zero that the server drops": ({"spec": {"a": False, "b": 0}}, {"spec": {}}),
+    "a quantity in another unit": (
+        {"spec": {"resources": {"requests": {"cpu": 0.5, "memory": "1024Mi"}}}},
+        {"spec": {"resources": {"requests": {"cpu": "500m", "memory": "1Gi"}}}},
+    ),
+    "a number that became text": ({"data": {"a": 1}}, {"data": {"a": "1"}}),
+    "a list by name in another order": (
+        {"spec": {"volumes": [{"name": "a"}, {"name": "b"}]}},
+        {"spec": {"volumes": [{"name": "b"}, {"name": "a"}]}},
+    ),
+    "a volume that somebody added": ({"volumes": [{"name": "a"}]}, {"volumes": [{"name": "a"}, {"name": "b"}]}),
+}
+
+DIFFERENT: dict[str, tuple[dict[str, Any], dict[str, Any], str]] = {
+    "a changed number": ({"spec": {"replicas": 1}}, {"spec": {"replicas": 3}}, "spec.replicas"),
+    "a removed field": ({"spec": {"a": "x"}}, {"spec": {}}, "spec.a"),
+    "a changed image": (
+        {"containers": [{"name": "c", "image": "a:1"}]},
+        {"containers": [{"name": "c", "image": "a:2"}]},
+        "containers[c].image",
+    ),
+    "a variable that was removed": ({"env": [{"name": "A", "value": "1"}]}, {"env": []}, "env[A]"),
+    "a variable that was added by hand": (
+        {"env": [{"name": "A", "value": "1"}]},
+        {"env": [{"name": "A", "value": "1"}, {"name": "B", "value": "2"}]},
+        "env[B]",
+    ),
+    "a container that was added by hand": (
+        {"containers": [{"name": "a"}]},
+        {"containers": [{"name": "a"}, {"name": "b"}]},
+        "containers[b]",
+    ),
+    "an argument": ({"args": ["a", "b"]}, {"args": ["a", "c"]}, "args[1]"),
+    "one argument more": ({"args": ["a"]}, {"args": ["a", "b"]}, "args"),
+    "true and the text true": ({"spec": {"a": True}}, {"spec": {"a": "true"}}, "spec.a"),
+}
+
+
+@pytest.mark.parametrize(("wanted", "live"), SAME.values(), ids=SAME.keys())
+def test_no_drift_is(wanted: dict[str, Any], live: dict[str, Any]) -> None:
+    assert drift.compare(wanted, live) == ()
+
+
+@pytest.mark.parametrize(("wanted", "live", "path"), DIFFERENT.values(), ids=DIFFERENT.keys())
+def test_drift_is(wanted: dict[str, Any], live: dict[str, Any], path: str) -> None:
+    assert [field.path for field in drift.compare(wanted, live)] == [path]
+
+
+def test_a_secret_says_only_that_it_changed() -> None:
+    [field] = drift.compare({"kind": "Secret", "data": {"a": "b2xk"}}, {"kind": "Secret", "data": {"a": "bmV3"}})
+    assert "b2xk" not in str(field)
+    assert "bmV3" not in str(field)

@@ -1,0 +1,188 @@
+"""The judgement of one picture: ready, waiting, or a problem with its patience."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from devenv import health
+from devenv.model import Claim, Container, Event, Job, Pod, ReplicaSet, Snapshot, Workload
+
+NAME = "Deployment/app"
+
+
+def workload(**changes: Any) -> Workload:
+    fields: dict[str, Any] = {"wanted": 1, "total": 1, "updated": 1, "ready": 0, "available": 0, "current": True}
+    return Workload("Deployment", "app", "app", **{**fields, **changes})
+
+
+def container(**changes: Any) -> Container:
+    return Container(**{"name": "main", "init": False, "image": "i", "ready": False, "state": "running", **changes})
+
+
+def pod(*containers: Container, **changes: Any) -> Pod:
+    fields: dict[str, Any] = {
+        "name": "app-new-1", "component": "app", "owner": NAME, "template": "new", "phase": "Pending", "ready": False,
+        "deleting": False, "unscheduled": "", "created": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    return Pod(**{**fields, **changes}, containers=containers)
+
+
+SETS = (ReplicaSet("app-old", NAME, "old", 1), ReplicaSet("app-new", NAME, "new", 2))
+
+
+def picture(*pods: Pod, events: tuple[Event, ...] = (), **changes: Any) -> Snapshot:
+    fields: dict[str, Any] = {"workloads": (workload(),), "replica_sets": SETS, "pods": pods, "events": events}
+    return Snapshot("ns", **{**fields, **changes})
+
+
+def warning(about: str, reason: str, message: str, at: str = "2026-01-01T00:00:01Z") -> Event:
+    return Event(about, reason, message, True, at)
+
+
+def judge(snapshot: Snapshot) -> health.Verdict:
+    return health.judge(snapshot, [NAME], [])
+
+
+WAITING = {
+    "it is not there": (Snapshot("ns"), "not there yet"),
+    "it has no pod yet": (picture(), "its pods are being made"),
+    "its pod is being scheduled": (picture(pod()), "being scheduled"),
+    "its image is pulled": (
+        picture(
+            pod(container(state="waiting", reason="ContainerCreating")),
+            events=(Event("Pod/app-new-1", "Pulling", "Pulling image", False, "1"),),
+        ),
+        "pulling its image",
+    ),
+    "its containers are made": (
+        picture(pod(container(state="waiting", reason="ContainerCreating"))),
+        "its containers are being made",
+    ),
+    "an init container runs": (
+        picture(pod(container(name="wait", init=True), container(state="waiting", reason="PodInitializing"))),
+        "init container wait runs",
+    ),
+    "the readiness probe does not pass": (picture(pod(container())), "waiting for its readiness probe"),
+    "one restart while the database starts": (
+        picture(pod(container(restarts=1, last_exit=1))),
+        "waiting for its readiness probe",
+    ),
+    "old pods are ending": (
+        picture(pod(container(ready=True), ready=True), workloads=(workload(total=2, ready=2, available=2),)),
+        "old pods are ending",
+    ),
+}
+
+
+@pytest.mark.parametrize(("snapshot", "line"), WAITING.values(), ids=WAITING.keys())
+def test_it_waits_while(snapshot: Snapshot, line: str) -> None:
+    verdict = judge(snapshot)
+    assert [text for _, text in verdict.lines] == [line]
+    assert verdict.problems == ()
+    assert not verdict.ready
+
+
+def waits_on(reason: str, message: str = "", **changes: Any) -> Pod:
+    return pod(container(state="waiting", reason=reason, message=message, **changes))
+
+
+CREATE = warning("ReplicaSet/app-new", "FailedCreate", "exceeded quota: pods=0")
+PULL = warning("Pod/app-new-1", "Failed", 'Failed to pull image "x": not found')
+BUSY = warning("Pod/app-new-1", "Failed", 'Failed to pull image "x": 429 Too Many Requests')
+UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
+
+# picture, what, what the why holds, patience in seconds
+PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
+    "a Secret is missing": (
+        picture(waits_on("CreateContainerConfigError", 'secret "x" not found')),
+        f"{NAME} cannot be started", 'secret "x" not found', health.AT_ONCE,
+    ),
+    "the image's name is wrong": (picture(waits_on("InvalidImageName")), f"{NAME} cannot be started", "Invalid", health.AT_ONCE),
+    "the image is not there": (
+        picture(waits_on("ImagePullBackOff", "Back-off"), events=(PULL,)),
+        f"{NAME} gets no image", "not found", health.PULL_GRACE,
+    ),
+    "the registry is busy": (
+        picture(waits_on("ImagePullBackOff", "Back-off"), events=(BUSY,)),
+        f"{NAME} gets no image", "429", health.PULL_GRACE_PASSING,
+    ),
+    "it crashed three times": (
+        picture(waits_on("CrashLoopBackOff", restarts=3, last_exit=7)),
+        f"{NAME} does not start", "crashed 3 times, exit code 7", health.AT_ONCE,
+    ),
+    "it is killed for its memory": (
+        picture(waits_on("CrashLoopBackOff", restarts=3, last_exit=137, last_reason="OOMKilled")),
+        f"{NAME} does not start", "OOMKilled", health.AT_ONCE,
+    ),
+    "an init container crashes": (
+        picture(pod(container(name="wait", init=True, state="waiting", reason="CrashLoopBackOff", restarts=4, last_exit=2))),
+        f"{NAME} does not start", "exit code 2", health.AT_ONCE,
+    ),
+    "quota refuses its pods": (picture(events=(CREATE,)), f"{NAME} may not make its pods", "exceeded quota", 5.0),
+    "no node has room": (
+        picture(pod(unscheduled="0/1 nodes are available: 1 Insufficient cpu.")),
+        f"{NAME} finds no node", "Insufficient cpu", health.SCHEDULING_GRACE,
+    ),
+    "its volume is not made": (
+        picture(
+            pod(unscheduled=UNBOUND),
+            claims=(Claim("data", "Pending", "fast"),),
+            events=(warning("PersistentVolumeClaim/data", "ProvisioningFailed", 'storageclass "fast" not found'),),
+        ),
+        f"{NAME} has no volume", 'storageclass "fast" not found', health.PENDING_CLAIM_GRACE,
+    ),
+    "a ConfigMap cannot be mounted": (
+        picture(
+            pod(container(state="waiting", reason="ContainerCreating")),
+            events=(warning("Pod/app-new-1", "FailedMount", 'configmap "x" not found'),),
+        ),
+        f"{NAME} cannot be started", 'configmap "x" not found', health.MOUNT_GRACE,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("snapshot", "what", "why", "patience"), PROBLEMS.values(), ids=PROBLEMS.keys())
+def test_it_names_the_problem_when(snapshot: Snapshot, what: str, why: str, patience: float) -> None:
+    [problem] = judge(snapshot).problems
+    assert problem.what == what
+    assert why in problem.why
+    assert problem.patience == patience
+
+
+def test_an_autoscaler_at_work_is_waited_for() -> None:
+    scaling = Event("Pod/app-new-1", "TriggeredScaleUp", "", False, "1")
+    assert judge(picture(pod(unscheduled="Insufficient cpu"), events=(scaling,))).problems == ()
+
+
+def test_the_faults_of_an_old_template_are_of_no_interest() -> None:
+    old = pod(container(state="waiting", reason="CrashLoopBackOff", restarts=9), name="app-old-1", template="old")
+    assert judge(picture(old, pod(container()))).problems == ()
+
+
+READY = {
+    "all pods are updated, ready and available": (workload(ready=1, available=1), True),
+    "the status speaks of an older specification": (workload(ready=1, available=1, current=False), False),
+    "an old pod is still there": (workload(ready=2, available=2, total=2), False),
+    "it wants no pods": (workload(wanted=0, total=0, updated=0), True),
+}
+
+
+@pytest.mark.parametrize(("one", "ready"), READY.values(), ids=READY.keys())
+def test_it_is_ready_or_not_when(one: Workload, ready: bool) -> None:
+    assert judge(picture(workloads=(one,))).ready is ready
+
+
+def test_a_failed_job_fails_at_once_and_names_its_pod() -> None:
+    job = Job("setup", "schema", 0, False, True, "Job has reached the specified backoff limit")
+    failed = pod(container(name="run", state="terminated", exit_code=3), name="setup-1", owner="Job/setup")
+    [problem] = health.judge(picture(failed, jobs=(job,)), [], ["Job/setup"]).problems
+    assert (problem.what, problem.why) == ("Job/setup failed", "run ended with exit code 3")
+    assert (problem.pod, problem.container, problem.patience) == ("setup-1", "run", 0.0)
+
+
+def test_a_job_must_be_complete() -> None:
+    done, active = Job("setup", "schema", 0, True, False), Job("setup", "schema", 1, False, False)
+    assert health.judge(picture(jobs=(done,)), [], ["Job/setup"]).ready
+    assert not health.judge(picture(jobs=(active,)), [], ["Job/setup"]).ready

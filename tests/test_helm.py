@@ -1,0 +1,72 @@
+"""Helm is called with everything pinned, values by standard input, and its errors are read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from devenv.clients import helm
+from devenv.clients.helm import Helm
+from devenv.clients.shell import Output
+from devenv.errors import InputWrong, Refused
+
+
+def fake(folder: Path, script: str) -> Helm:
+    """An executable `helm` that writes down how it was called, then does as the script says."""
+    program = folder / "helm"
+    program.write_text(
+        f'#!/bin/sh\nprintf "%s\\n" "$@" > "{folder}/argv"\nenv > "{folder}/env"\ncat > "{folder}/stdin"\n{script}\n'
+    )
+    program.chmod(0o755)
+    return Helm(program, Path("/k/config"), "ctx", "ns")
+
+
+def test_values_go_by_standard_input_and_never_by_argv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELM_NAMESPACE", "elsewhere")
+    output = fake(tmp_path, "").upgrade("r", "chart", {"password": "hunter22"}, {"a": "b"}, 90.0, True).wait()
+    argv = (tmp_path / "argv").read_text().split("\n")
+    assert output.code == 0
+    assert json.loads((tmp_path / "stdin").read_text()) == {"password": "hunter22"}
+    assert "hunter22" not in "".join(argv)
+    assert "hunter22" not in (tmp_path / "env").read_text()
+    assert "HELM_NAMESPACE" not in (tmp_path / "env").read_text()
+    for flag, value in (
+        ("--kubeconfig", "/k/config"),
+        ("--kube-context", "ctx"),
+        ("--namespace", "ns"),
+        ("--timeout", "90s"),
+        ("--labels", "a=b"),
+    ):
+        assert argv[argv.index(flag) + 1] == value
+
+
+def test_a_chart_that_does_not_render_is_wrong_input_with_the_charts_own_words(tmp_path: Path) -> None:
+    error = "Error: execution error at (x/templates/a.yaml:1:2): error calling fail: set global.x to y"
+    with pytest.raises(InputWrong) as wrong:
+        fake(tmp_path, f"echo '{error}' >&2; exit 1").render("r", "chart", {}, "v1.34.4")
+    assert wrong.value.why == "set global.x to y"
+
+
+@pytest.mark.parametrize("text", ["v2.17.0", "hello", ""])
+def test_what_is_no_helm_3_or_4_is_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(Refused):
+        fake(tmp_path, f"echo '{text}'").version()
+
+
+REASONS = {
+    "Error: UPGRADE FAILED: context deadline exceeded": "context deadline exceeded",
+    "level=WARN msg=x\nError: INSTALLATION FAILED: no such chart": "no such chart",
+    "boom": "boom",
+    "": "exit code 1",
+}
+
+
+@pytest.mark.parametrize(("stderr", "reason"), REASONS.items())
+def test_the_reason_is_helms_last_error_without_its_wrapping(stderr: str, reason: str) -> None:
+    assert helm.reason(Output(1, "", stderr)) == reason
+
+
+def test_the_objects_of_a_manifest() -> None:
+    assert [entry["kind"] for entry in helm.objects("---\n# empty\n---\nkind: A\n---\nkind: B\n")] == ["A", "B"]

@@ -1,0 +1,150 @@
+"""The Kubernetes client: its errors are ours, passing faults are tried again, writes are not sent twice."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devenv import apply, look
+from devenv.clients.kube import Conflict, Denied, Gone, Kube, NotThere
+from devenv.errors import Failure, Refused, StepFailed
+from tests.fake_api import FakeApi
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApi]:
+    fake = FakeApi().start()
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture
+def kube(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Kube:
+    monkeypatch.setattr("time.sleep", lambda _: None)
+    return Kube(api.kubeconfig(tmp_path), "fake")
+
+
+ERRORS: dict[int, type[Failure]] = {
+    404: NotThere,
+    409: Conflict,
+    410: Gone,
+    401: Denied,
+    403: Denied,
+    400: StepFailed,
+    500: StepFailed,
+}
+
+
+@pytest.mark.parametrize(("status", "error"), ERRORS.items())
+def test_each_status_is_an_error_of_ours(api: FakeApi, kube: Kube, status: int, error: type[Failure]) -> None:
+    api.answers["GET /x"] = (status, {"message": "because"})
+    with pytest.raises(error) as raised:
+        kube.get("/x")
+    assert "because" in raised.value.what + raised.value.why
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
+def test_a_passing_fault_is_tried_again(api: FakeApi, kube: Kube, status: int) -> None:
+    answers = iter([(status, {}), (status, {}), (200, {"ok": True})])
+    api.answers["GET /x"] = lambda _: next(answers)
+    assert kube.get("/x") == {"ok": True}
+
+
+def test_a_lasting_fault_ends_after_five_tries(api: FakeApi, kube: Kube) -> None:
+    api.answers["GET /x"] = (503, {"message": "overloaded"})
+    with pytest.raises(StepFailed, match="answered 503"):
+        kube.get("/x")
+    assert len(api.asked) == 5
+
+
+def test_a_create_that_may_have_happened_is_not_sent_twice(api: FakeApi, kube: Kube) -> None:
+    api.answers["POST /x"] = (500, {"message": "?"})
+    with pytest.raises(StepFailed):
+        kube.create("/x", {})
+    assert api.asked == ["POST /x"]
+
+
+def test_an_error_about_a_secret_does_not_repeat_its_body(api: FakeApi, kube: Kube) -> None:
+    api.answers["POST /api/v1/namespaces/n/secrets"] = (422, {"message": "invalid: hunter22"})
+    with pytest.raises(StepFailed) as raised:
+        kube.create("/api/v1/namespaces/n/secrets", {"data": {}})
+    assert "hunter22" not in str(raised.value.record())
+
+
+def test_a_cluster_that_does_not_answer_is_refused_with_its_address(api: FakeApi, kube: Kube) -> None:
+    api.stop()
+    with pytest.raises(Refused) as refused:
+        kube.get("/version")
+    assert "does not answer" in refused.value.what
+    assert refused.value.where == kube.server
+    assert "refused" in refused.value.why
+
+
+def test_delete_of_what_is_not_there_is_no_error(kube: Kube) -> None:
+    assert kube.delete("/x") is False
+
+
+def test_a_watch_yields_changes_and_says_when_it_must_start_again(api: FakeApi, kube: Kube) -> None:
+    lines = [{"type": "ADDED", "object": {"a": 1}}, {"type": "ERROR", "object": {"code": 410, "message": "too old"}}]
+    api.answers["GET /x"] = (200, "".join(json.dumps(line) + "\n" for line in lines))
+    changes = kube.watch("/x", "1", threading.Event())
+    assert next(changes) == ("ADDED", {"a": 1})
+    with pytest.raises(Gone):
+        next(changes)
+
+
+def test_an_unknown_kind_is_looked_up_once(api: FakeApi, kube: Kube) -> None:
+    resources = [
+        {"name": "things/status", "kind": "Thing", "namespaced": True},
+        {"name": "things", "kind": "Thing", "namespaced": True},
+    ]
+    api.answers["GET /apis/acme.io/v1"] = (200, {"resources": resources})
+    assert kube.kind("acme.io/v1", "Thing").path("n", "x") == "/apis/acme.io/v1/namespaces/n/things/x"
+    kube.kind("acme.io/v1", "Thing")
+    assert len(api.asked) == 1
+
+
+def test_a_helm_release_is_read_from_labels_alone(api: FakeApi, kube: Kube) -> None:
+    def secret(version: int, status: str) -> dict[str, Any]:
+        return {"metadata": {"labels": {"owner": "helm", "name": "r", "version": str(version), "status": status}}}
+
+    api.answers["GET /api/v1/namespaces/n/secrets"] = (
+        200,
+        {"items": [secret(9, "superseded"), secret(10, "deployed")]},
+    )
+    release = look.releases(kube, "n")["r"]
+    assert (release.revision, release.status) == (10, "deployed")
+
+
+def test_looks_begin_with_a_list_and_go_on_with_each_change(api: FakeApi, kube: Kube) -> None:
+    for api_path, plural, _, _ in look.READS:
+        api.answers[f"GET {api_path}/namespaces/n/{plural}"] = (
+            200,
+            {"metadata": {"resourceVersion": "1"}, "items": []},
+        )
+    pod = {"metadata": {"name": "p", "uid": "u", "resourceVersion": "2"}, "spec": {}, "status": {"phase": "Pending"}}
+    answers = iter(
+        [
+            (200, {"metadata": {"resourceVersion": "1"}, "items": []}),
+            (200, json.dumps({"type": "ADDED", "object": pod}) + "\n"),
+        ]
+    )
+    api.answers["GET /api/v1/namespaces/n/pods"] = lambda _: next(answers, (200, ""))
+    stop = threading.Event()
+    for snapshot in look.looks(kube, "n", stop, tick=0.2):
+        if snapshot.pods:
+            break
+    stop.set()
+    assert [entry.name for entry in snapshot.pods] == ["p"]
+
+
+def test_a_namespace_is_made_once(api: FakeApi, kube: Kube) -> None:
+    api.answers["POST /api/v1/namespaces"] = (201, {})
+    assert apply.namespace(kube, "n") is True
+    api.answers["GET /api/v1/namespaces/n"] = (200, {"metadata": {"name": "n"}})
+    assert apply.namespace(kube, "n") is False

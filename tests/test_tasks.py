@@ -1,0 +1,113 @@
+"""What can be typed: exit codes, one clear message, no traceback. Runs the real command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from devenv.clients import shell
+
+PROJECT = Path(__file__).parent.parent
+
+
+def inv(*words: str, home: Path, **env: str) -> shell.Output:
+    return shell.run([sys.executable, PROJECT / "tasks.py", *words], env={"HOME": str(home), **env}, cwd=home)
+
+
+WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
+    "a variable that is neither on nor off": (("values",), {"ENABLE_TEMPORAL": "tru"}, "neither on nor off"),
+    "an unknown profile": (("values", "--profile", "nope"), {}, "no profile 'nope'"),
+    "a set without =": (("values", "--set", "a.b"), {}, "= is missing"),
+    "a namespace that is no label": (("values", "--namespace", "A_b"), {}, "is no namespace"),
+    "a chart that is not there": (("values", "--chart", "./nope"), {}, "there is no chart"),
+    "an unknown key to explain": (("values", "--explain", "nope"), {}, "no layer sets nope"),
+    "an unknown output": (("values", "--output", "xml"), {}, "is not known"),
+    "an unknown task": (("redploy",), {}, "No idea what 'redploy' is"),
+    "an unknown flag": (("redeploy", "--nope"), {}, "No idea what '--nope' is"),
+    "a wrong time": (("values", "--timeout", "soon"), {}, "is no time"),
+}
+
+
+@pytest.mark.parametrize(("words", "env", "message"), WRONG.values(), ids=WRONG.keys())
+def test_exit_code_2_for(tmp_path: Path, words: tuple[str, ...], env: dict[str, str], message: str) -> None:
+    output = inv(*words, home=tmp_path, **env)
+    assert output.code == 2
+    assert message in output.stderr
+    assert "Traceback" not in output.stderr
+    assert output.stdout == ""
+
+
+def test_exit_code_3_for_a_context_that_is_not_allowed(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    cluster = {"clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}], "users": []}
+    contexts = {"contexts": [{"name": "prod", "context": {"cluster": "c", "user": "u"}}], "current-context": "prod"}
+    config.write_text(json.dumps({**cluster, **contexts}))
+    output = inv("plan", "--output", "json", home=tmp_path, KUBECONFIG=str(config))
+    assert output.code == 3
+    failure = json.loads(output.stdout)["failure"]
+    assert failure["class"] == "refused"
+    assert "may not touch context prod" in failure["reason"]
+
+
+def test_exit_code_3_for_a_cluster_that_does_not_answer(tmp_path: Path) -> None:
+    config = tmp_path / "config"
+    cluster = {"clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}], "users": []}
+    contexts = {"contexts": [{"name": "kind-x", "context": {"cluster": "c", "user": "u"}}], "current-context": "kind-x"}
+    config.write_text(json.dumps({**cluster, **contexts}))
+    output = inv("status", home=tmp_path, KUBECONFIG=str(config))
+    assert output.code == 3
+    assert "does not answer" in output.stderr
+    assert "Traceback" not in output.stderr
+
+
+def test_json_is_the_only_thing_on_standard_output(tmp_path: Path) -> None:
+    record = json.loads(inv("values", "--output", "json", "--explain", "global", home=tmp_path).stdout)
+    assert record["schema"] == "devenv/values/v1"
+    assert record["values"]["global"] == {"postgresql": {"enabled": True}}
+    assert record["explained"][0]["setBy"][0]["by"].startswith("profile dev, profiles/dev.yaml:")
+
+
+def test_set_may_be_given_again_and_again(tmp_path: Path) -> None:
+    output = inv("values", "--output", "json", "--set", "x.a=1", "--set", "x.b=two", home=tmp_path)
+    assert json.loads(output.stdout)["values"]["x"] == {"a": 1, "b": "two"}
+
+
+# A task may import only what it needs: the rest is paid for by every start.
+NEEDLESS = {
+    ("--list",): ("kubernetes", "sh", "rich", "dotenv"),
+    ("values", "--output", "json"): ("kubernetes", "sh"),
+}
+
+
+@pytest.mark.parametrize(("words", "modules"), NEEDLESS.items())
+def test_nothing_needless_is_imported(tmp_path: Path, words: tuple[str, ...], modules: tuple[str, ...]) -> None:
+    output = shell.run(
+        [sys.executable, "-X", "importtime", PROJECT / "tasks.py", *words], env={"HOME": str(tmp_path)}, cwd=tmp_path
+    )
+    imported = {
+        line.rpartition("|")[2].strip() for line in output.stderr.splitlines() if line.startswith("import time:")
+    }
+    assert output.code == 0
+    assert imported & set(modules) == set()
+
+
+def test_the_bootstrap_costs_nothing_the_second_time(tmp_path: Path) -> None:
+    inv_path = PROJECT / "inv"
+    if not (PROJECT / ".venv" / "requirements.lock").exists():
+        pytest.skip("these tests were not started by ./inv, so there is no .venv of its making")
+
+    def best(argv: list[str | Path]) -> float:
+        times = []
+        for _ in range(5):
+            started = time.monotonic()
+            shell.run(argv, env={"HOME": str(tmp_path)}, cwd=tmp_path)
+            times.append(time.monotonic() - started)
+        return min(times)
+
+    by_hand = best([PROJECT / ".venv" / "bin" / "python", PROJECT / "tasks.py", "--version"])
+    assert best([inv_path, "--version"]) - by_hand <= 0.02 + 0.02 * (os.getloadavg()[0] > 1)
