@@ -93,6 +93,7 @@ type part struct {
 	argv  []string
 	env   []string
 	after []string // components that must answer first
+	first func()   // done once, before the first start
 	probe func() error
 }
 
@@ -100,6 +101,9 @@ type part struct {
 func keep(p part, c *children, b *board, log string, stop <-chan struct{}) {
 	if !b.await(stop, running(p.after...)) {
 		return
+	}
+	if p.first != nil {
+		p.first()
 	}
 	pause := firstPause
 	for {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -31,12 +32,9 @@ func Up([]string) error {
 	if err := os.Chmod(s.State, 0o700); err != nil { // inside are keys, and volumes that anyone may write to
 		return err
 	}
-	lock, free, err := tryLock(s.run("lock"))
+	lock, err := ownLock(s)
 	if err != nil {
 		return err
-	}
-	if !free {
-		return fmt.Errorf("the cluster %q runs already", s.Name)
 	}
 	defer lock.Close()
 	if err := removeRest(s); err != nil {
@@ -47,7 +45,7 @@ func Up([]string) error {
 
 // launch starts process 1 and gives it its network.
 func launch(s Settings, lock *os.File) error {
-	placing, err := waitLock(filepath.Join(filepath.Dir(s.Run), "network.lock")) // no two choose the same addresses
+	placing, err := waitLock(filepath.Dir(s.Run)) // no two choose the same addresses
 	if err != nil {
 		return err
 	}
@@ -158,7 +156,27 @@ func Down(args []string) error {
 	for _, dir := range hostDirs {
 		_ = os.Remove(dir) // only if empty, and not in use by another cluster
 	}
-	return os.RemoveAll(s.Run)
+	if err := os.RemoveAll(s.Run); err != nil {
+		return err
+	}
+	return leaveMachine(filepath.Dir(s.Run))
+}
+
+// leaveMachine undoes what all clusters share, when the last of them is down.
+func leaveMachine(dir string) error {
+	lock, err := waitLock(dir)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	entries, err := os.ReadDir(dir)
+	if err != nil || slices.ContainsFunc(entries, fs.DirEntry.IsDir) {
+		return err
+	}
+	if err := restoreForwarding(dir); err != nil {
+		return err
+	}
+	return os.Remove(dir)
 }
 
 // endSupervisor asks it to end, kills it when it takes too long, and returns the lock that it held.
@@ -215,20 +233,43 @@ func removeRest(s Settings) error {
 	return nil
 }
 
+// ownLock is held for as long as the supervisor lives. Others hold it for a moment, to see whether it is free.
+func ownLock(s Settings) (*os.File, error) {
+	for range 50 {
+		lock, free, err := tryLock(s.run("lock"))
+		if err != nil || free {
+			return lock, err
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return nil, fmt.Errorf("the cluster %q runs already", s.Name)
+}
+
 func tryLock(path string) (lock *os.File, free bool, err error) {
 	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
 	if err != nil {
 		return nil, false, err
 	}
 	err = syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-	if errors.Is(err, syscall.EWOULDBLOCK) {
+	if errors.Is(err, syscall.EWOULDBLOCK) || (err == nil && !isStill(file, path)) {
 		return nil, false, file.Close()
 	}
 	return file, err == nil, err
 }
 
-func waitLock(path string) (*os.File, error) {
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o600)
+// isStill tells whether the path leads to this very file; `down` may have removed it while we waited.
+func isStill(file *os.File, path string) bool {
+	ours, err := file.Stat()
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(path)
+	return err == nil && os.SameFile(ours, there)
+}
+
+// waitLock locks a directory, which leaves no file behind.
+func waitLock(dir string) (*os.File, error) {
+	file, err := os.Open(dir)
 	if err != nil {
 		return nil, err
 	}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"hash/fnv"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 
 	"github.com/vishvananda/netlink"
@@ -142,7 +144,7 @@ func joinHost(s Settings, pid int) error {
 	if err := setAddress(s.link(), netip.PrefixFrom(s.Network.Host, linkBits)); err != nil {
 		return err
 	}
-	if err := allowForwarding(); err != nil {
+	if err := rememberForwarding(filepath.Dir(s.Run)); err != nil {
 		return err
 	}
 	return nft(s, fmt.Sprintf(`
@@ -182,7 +184,7 @@ func joinInside(s Settings) error {
 	if err := netlink.RouteAdd(way); err != nil {
 		return fmt.Errorf("adding the default route: %w", err)
 	}
-	if err := allowForwarding(); err != nil {
+	if _, err := allowForwarding(); err != nil {
 		return err
 	}
 	return nft(s, fmt.Sprintf(`
@@ -214,11 +216,40 @@ func setAddress(name string, address netip.Prefix) error {
 
 const forwarding = "/proc/sys/net/ipv4/ip_forward"
 
-func allowForwarding() error {
-	if text, err := os.ReadFile(forwarding); err == nil && strings.TrimSpace(string(text)) == "1" {
+// allowForwarding lets packets through from one interface to another; it tells what was set before.
+func allowForwarding() (before string, err error) {
+	text, err := os.ReadFile(forwarding)
+	if err != nil {
+		return "", err
+	}
+	if before = strings.TrimSpace(string(text)); before == "1" {
+		return before, nil
+	}
+	return before, os.WriteFile(forwarding, []byte("1"), 0o644)
+}
+
+// rememberForwarding keeps what the host had set, for when the last cluster goes.
+func rememberForwarding(dir string) error {
+	before, err := allowForwarding()
+	if err != nil || before == "1" {
+		return err
+	}
+	return writeFile(filepath.Join(dir, "ip_forward"), []byte(before), 0o644)
+}
+
+func restoreForwarding(dir string) error {
+	kept := filepath.Join(dir, "ip_forward")
+	before, err := os.ReadFile(kept)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
-	return os.WriteFile(forwarding, []byte("1"), 0o644)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(forwarding, before, 0o644); err != nil {
+		return err
+	}
+	return os.Remove(kept)
 }
 
 // table is the name of our table on the host; nft's names have no hyphen, and cluster names no underscore.

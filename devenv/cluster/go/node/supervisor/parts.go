@@ -22,7 +22,7 @@ var disabled = []string{
 }
 
 // parts are the processes of the cluster, in the order in which they come up.
-func parts(s Settings, insecure *http.Client) []part {
+func parts(s Settings, admin, insecure *http.Client) []part {
 	self := func(name string, args ...string) []string {
 		return append([]string{binaries + "/devenv-node", name}, args...)
 	}
@@ -48,7 +48,7 @@ func parts(s Settings, insecure *http.Client) []part {
 			argv: self("kubelet",
 				"--config="+s.etc("kubelet.json"), "--kubeconfig="+s.etc("kubelet.kubeconfig"),
 				"--hostname-override="+s.Node(), "--node-ip="+s.Network.Node.String(), "--root-dir="+kubeletDir),
-			probe: get(kubeletHealth),
+			first: func() { markPods(s, admin) }, probe: get(kubeletHealth),
 		},
 		{
 			name: "coredns", env: env, after: []string{"kube-apiserver"},

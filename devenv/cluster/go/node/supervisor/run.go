@@ -87,7 +87,7 @@ func (v supervisor) serve() error {
 	if err != nil {
 		return err
 	}
-	all := parts(s, anyClient())
+	all := parts(s, client, anyClient())
 	first := Status{
 		Name: s.Name, Phase: "starting", Since: began, Version: Version, Server: s.server(), Node: s.Node(),
 		Mended: v.mended, Programs: s.Programs,

@@ -15,7 +15,7 @@ import (
 
 // How long a container may take to end by itself. One that writes to a volume may need its time; others can start anew.
 const (
-	graceWithVolume = 20 * time.Second
+	graceWithVolume = 10 * time.Second
 	graceWithout    = 3 * time.Second
 )
 

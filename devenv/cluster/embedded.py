@@ -1,0 +1,211 @@
+"""The life of an embedded cluster: up, find, status, down, delete. Edge out: processes and files.
+
+The work is done by the supervisor inside `devenv-node`, which keeps one status file; this module starts it, follows
+that file, and turns what goes wrong into one message. The user's kubeconfig is not touched: each cluster has its own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from devenv import paths
+from devenv.clients import shell
+from devenv.cluster import condition, host
+from devenv.cluster.condition import Condition, Status
+from devenv.errors import InputWrong, StepFailed
+
+Waits = Callable[[str], None]
+
+PROGRAMS = (
+    *("devenv-node", "containerd", "containerd-shim-runc-v2", "ctr"),
+    *("ptp", "host-local", "portmap"),
+    *("runc", "nft"),
+)
+PATIENCE = 120.0  # seconds until a cluster that does not become ready counts as failed
+LOOK_EVERY = 0.05
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running cluster, and how to reach it."""
+
+    name: str
+    kubeconfig: Path
+    server: str
+    containerd: Path
+    state: Path
+
+
+def up(name: str, programs: Mapping[str, Path], waits: Waits) -> Cluster:
+    """The cluster, ready: at once when it runs so already, else started, or mended, and followed."""
+    check_name(name)
+    wanted = {program: str(programs[program]) for program in PROGRAMS}
+    seen = condition.read(name)
+    if seen is not None and seen.ready and seen.programs == wanted:
+        return _cluster(name, seen)
+    check_host(name)
+    if seen is not None and (seen.crashing or seen.programs != wanted):
+        waits(f"cluster {name}: {'mending it' if seen.crashing else 'its programs changed'}, so it is started anew")
+        _end(name, programs["devenv-node"], programs["nft"], waits)
+    if not condition.alive(name):
+        _start(name, wanted, waits)
+    return _cluster(name, _follow(name, waits))
+
+
+def find(name: str) -> Cluster | None:
+    """The cluster, when its API server can be asked."""
+    check_name(name)
+    seen = condition.read(name)
+    if seen is None or seen.phase not in ("ready", "degraded"):
+        return None
+    return _cluster(name, seen)
+
+
+def down(name: str, waits: Waits) -> None:
+    """Ends the cluster and keeps its data. Whatever a killed one left on the host is removed too."""
+    check_name(name)
+    if condition.directory(name).exists():
+        _end(name, *_tools(name, waits), waits)
+
+
+def delete(name: str, waits: Waits) -> None:
+    """Ends the cluster and deletes its data: nothing of it is left."""
+    down(name, waits)
+    waits(f"cluster {name}: deleting its data")
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(state(name))
+    with contextlib.suppress(OSError):  # another cluster's is still in it
+        state(name).parent.rmdir()
+
+
+def status(name: str) -> Status:
+    """What there is to know about the cluster, running or not."""
+    check_name(name)
+    seen = condition.read(name)
+    kubeconfig = state(name) / "kubeconfig"
+    return Status(
+        name=name,
+        running=condition.alive(name),
+        ready=seen is not None and seen.ready,
+        waiting=seen.waiting if seen else "",
+        kubeconfig=str(kubeconfig) if kubeconfig.exists() else "",
+        server=seen.server if seen else "",
+        version=seen.version if seen else "",
+        components=tuple(condition.described(seen, _supervisor(name))) if seen else (),
+        disk=condition.disk(state(name)),
+    )
+
+
+def check_host(name: str = "default") -> None:
+    """Raises Refused where no embedded cluster can run, with what to do instead."""
+    least = host.KEPT_CLUSTER_GB if (state(name) / "etcd").exists() else host.NEW_CLUSTER_GB
+    host.judge(host.look((paths.state(), paths.cache())), least)
+
+
+def check_name(name: str) -> None:
+    """A cluster's name is a DNS label, short enough for socket paths and interface names."""
+    if not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,18}[a-z0-9])?", name):
+        raise InputWrong(
+            f"{name!r} cannot be a cluster's name",
+            where="--name",
+            why="at most 20 small letters, digits and hyphens, with a letter or digit at both ends",
+            next="inv cluster.up --name default",
+        )
+
+
+def state(name: str) -> Path:
+    """The directory with all that a cluster keeps."""
+    return paths.state() / "clusters" / name
+
+
+def _cluster(name: str, seen: Condition) -> Cluster:
+    socket = condition.directory(name) / "containerd.sock"
+    return Cluster(name, state(name) / "kubeconfig", seen.server, socket, state(name))
+
+
+def _supervisor(name: str) -> int:
+    try:
+        return int((condition.directory(name) / "pid").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _tools(name: str, waits: Waits) -> tuple[Path, Path]:
+    """What ends a cluster: the programs that it was started with, or new ones where the cache is gone."""
+    from devenv.cluster import programs
+
+    try:
+        used = json.loads((state(name) / "programs.json").read_text())
+    except FileNotFoundError:
+        used = {}
+    tools = [Path(used.get(program, "/nowhere")) for program in ("devenv-node", "nft")]
+    if all(tool.exists() for tool in tools):
+        return tools[0], tools[1]
+    have = programs.ensure(("devenv-node", "nft"), waits)
+    return have["devenv-node"], have["nft"]
+
+
+def _start(name: str, programs: Mapping[str, str], waits: Waits) -> None:
+    waits(f"cluster {name}: starting it")
+    where = state(name)
+    where.mkdir(parents=True, exist_ok=True)
+    (where / "programs.json").write_text(json.dumps(programs))
+    settings = {"name": name, "state": str(where), "run": str(condition.directory(name)), "programs": programs}
+    output = shell.run([programs["devenv-node"], "up"], stdin=json.dumps(settings), timeout=60)
+    if output.code == 0 or condition.alive(name):  # alive: another `up` was quicker, and we follow that one
+        return
+    raise StepFailed(
+        f"cluster {name} does not start",
+        where=str(where / "logs" / "supervisor.log"),
+        why=output.last_line,
+        next=f"inv cluster.up --name {name}",
+    )
+
+
+def _follow(name: str, waits: Waits) -> Condition:
+    """The condition once it is ready; tells what it waits for until then."""
+    deadline, told = time.monotonic() + PATIENCE, ""
+    while time.monotonic() < deadline:
+        if not condition.alive(name):
+            raise _failed(name, "supervisor", "the supervisor ended")
+        seen = condition.read(name)
+        if seen is not None and seen.ready:
+            return seen
+        if seen is not None and (part := seen.crashing):
+            raise _failed(name, part.name, f"{part.name} ended {part.restarts + 1} times, last with {part.exit}")
+        text = f"cluster {name}: waiting for {seen.waiting}" if seen else f"cluster {name}: starting it"
+        if text != told:
+            waits(text)
+            told = text
+        time.sleep(LOOK_EVERY)
+    raise _failed(name, "supervisor", f"not ready after {PATIENCE:.0f} s: {told}")
+
+
+def _failed(name: str, part: str, what: str) -> StepFailed:
+    log = state(name) / "logs" / f"{part}.log"
+    return StepFailed(
+        f"cluster {name} does not become ready: {what}",
+        where=str(log),
+        why=condition.last_lines(log),
+        next=f"inv cluster.down --name {name} && inv cluster.up --name {name}",
+    )
+
+
+def _end(name: str, node: Path, nft: Path, waits: Waits) -> None:
+    waits(f"cluster {name}: ending it")
+    argv: list[str | Path] = [node, "down", "--run", condition.directory(name), "--nft", nft]
+    output = shell.run(argv, on_line=lambda line: waits(f"cluster {name}: waiting for {line}"), timeout=90)
+    if output.code != 0:
+        raise StepFailed(
+            f"cluster {name} does not end",
+            where=f"process {_supervisor(name)}",
+            why=output.last_line,
+            next=f"inv cluster.down --name {name}",
+        )
