@@ -48,6 +48,7 @@ SQL
 
 # The lock is a session's, and the session is this script's: whatever ends the pod ends the lock.
 lock() {
+  rm -f /tmp/locked
   : >/tmp/hold
   trap 'rm -f /tmp/hold' EXIT
   {
@@ -101,8 +102,31 @@ SELECT format('COMMENT ON DATABASE %I IS %L', current_database(), :'owner') \gex
 SQL
 }
 
+# temporal-sql-tool tells every statement; kept of that: the versions reached, and what it was doing when an error came.
+told() {
+  doing=
+  while IFS= read -r line; do
+    case $line in
+      *"Schema updated from"*)
+        step=${line#*Schema updated from }
+        say "database $1: ${step%%[!a-z0-9. ]*}"
+        ;;
+      *DEBUG*) doing=$line ;;
+      *INFO*) ;;
+      *)
+        [ -z "$doing" ] || echo "$doing"
+        doing=
+        echo "$line"
+        ;;
+    esac
+  done
+}
+
 tool() {
-  SQL_DATABASE=$1 /work/temporal-sql-tool "$2" "$3" "$4" || die "$2 failed on database $1: see the error above"
+  {
+    SQL_DATABASE=$1 /work/temporal-sql-tool "$2" "$3" "$4" 2>&1 || : >/tmp/failed
+  } | told "$1"
+  [ ! -e /tmp/failed ] || die "$2 failed on database $1: see the error above"
 }
 
 migrate() { # database, version needed, name inside the tool, folder or nothing
