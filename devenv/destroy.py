@@ -27,14 +27,15 @@ def destroy(desired: Desired, session: Session, screen: Screen, *, delete_data: 
         raise Refused(f"no data is deleted in namespace {desired.namespace}", where=f"namespace {desired.namespace}")
     seen = look.once(session.kube, desired.namespace)
     with screen.stage("destroy") as stage:
+        jobs = _remove_jobs(session.kube, desired, seen)
+        _wait_for_pods(session.kube, desired, jobs, stage.waits)
         stage.waits(f"helm uninstalls {desired.release}")
         there = desired.release in look.releases(session.kube, desired.namespace)
         if there:
             output = session.helm.uninstall(desired.release, desired.timeouts["rollout"])
             if output.code != 0:
                 raise helming.failed(output, desired.release, desired.namespace)
-        jobs = _remove_jobs(session.kube, desired, seen)
-        _wait_for_pods(session.kube, desired, stage.waits)
+        _wait_for_pods(session.kube, desired, [desired.release], stage.waits)
         stage.says(
             f"release {desired.release} removed" if there or jobs else f"release {desired.release} was not there"
         )
@@ -45,29 +46,24 @@ def destroy(desired: Desired, session: Session, screen: Screen, *, delete_data: 
         screen.line("to delete them as well: inv destroy --delete-data", "dim")
 
 
-def _remove_jobs(kube: Kube, desired: Desired, seen: Snapshot) -> int:
-    """Helm keeps the schema Job (`resource-policy: keep`), so that no upgrade kills a migration; one that still runs
-    is waited for, not killed."""
-    gone = 0
-    for job in seen.jobs:
-        if job.component == "schema" and job.name.startswith(f"{desired.release}-"):
-            if job.active and not (job.succeeded or job.failed):
-                raise Refused(
-                    "a schema migration is running",
-                    where=f"{job.key} in namespace {desired.namespace}",
-                    why="killed half-way it would leave the schema broken",
-                    next="inv logs schema --follow, and destroy when it has ended",
-                )
-            gone += kube.delete(KINDS[("batch/v1", "Job")].path(desired.namespace, job.name))
-    return gone
+def _remove_jobs(kube: Kube, desired: Desired, seen: Snapshot) -> list[str]:
+    """Helm keeps the schema Jobs (`resource-policy: keep`), so that no upgrade cuts a migration off. One that still
+    runs is told to stop and ends between two steps, while its database is still there."""
+    names = [job.name for job in seen.jobs if job.component == "schema" and job.name.startswith(f"{desired.release}-")]
+    for name in names:
+        kube.delete(KINDS[("batch/v1", "Job")].path(desired.namespace, name))
+    return names
 
 
-def _wait_for_pods(kube: Kube, desired: Desired, waits: Callable[[str], None]) -> None:
+def _wait_for_pods(kube: Kube, desired: Desired, owners: list[str], waits: Callable[[str], None]) -> None:
+    """Until no pod is left whose name begins with that of an owner."""
     stop = threading.Event()
-    prefix = f"{desired.release}-"
+    prefixes = tuple(f"{owner}-" for owner in owners)
+    if not prefixes:
+        return
     try:
         for snapshot in look.looks(kube, desired.namespace, stop):
-            left = [pod.name for pod in snapshot.pods if pod.name.startswith(prefix)]
+            left = [pod.name for pod in snapshot.pods if pod.name.startswith(prefixes)]
             if not left:
                 return
             waits(f"waiting for {len(left)} pods to end: {left[0]}")

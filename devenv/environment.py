@@ -49,6 +49,7 @@ def describe(flags: Flags, project: Path = paths.PROJECT) -> Environment:
         release=profile.release,
         namespace=said.namespace.text or profile.namespace,
         chart=str(chart_path or chart),
+        bundled=chart == BUNDLED,
         chart_path=chart_path,
         chart_version=profile.chart_version,
         values=values,

@@ -170,7 +170,7 @@ def _path(row: tuple[str, str, str, Any], namespace: str) -> str:
 
 def _list(kube: Kube, row: tuple[str, str, str, Callable[[Object], Any]], namespace: str) -> tuple[str, dict[str, Any]]:
     answer = kube.get(_path(row, namespace))
-    records = {item["metadata"]["uid"]: row[3]({**item, "kind": row[2]}) for item in answer.get("items", [])}
+    records = {item["metadata"]["uid"]: row[3]({**item, "kind": row[2]}) for item in answer.get("items") or []}
     return answer["metadata"]["resourceVersion"], records
 
 
@@ -263,7 +263,7 @@ def releases(kube: Kube, namespace: str) -> dict[str, Release]:
     except NotThere:
         return {}
     newest: dict[str, Release] = {}
-    for item in answer.get("items", []):
+    for item in answer.get("items") or []:
         labels = item["metadata"].get("labels") or {}
         if not str(labels.get("version", "")).isdigit() or "name" not in labels:
             continue
@@ -290,7 +290,7 @@ def live(kube: Kube, namespace: str, keys: Iterable[tuple[str, str, str]]) -> di
 
 def _objects(kube: Kube, namespace: str, api_version: str, kind: str) -> list[Object]:
     try:
-        found: list[Object] = kube.get(kube.kind(api_version, kind).path(namespace)).get("items", [])
+        found: list[Object] = kube.get(kube.kind(api_version, kind).path(namespace)).get("items") or []
     except NotThere:
         return []
     return [{"apiVersion": api_version, "kind": kind, **object} for object in found]

@@ -23,6 +23,7 @@ class Desired:
     release: str
     namespace: str
     chart: str
+    bundled: bool
     chart_path: Path | None
     chart_version: str
     values: Values
@@ -40,10 +41,6 @@ class Desired:
     @property
     def internal_postgres(self) -> bool:
         return self.values.get(("global", "postgresql", "enabled")) is True
-
-    @property
-    def bundled(self) -> bool:
-        return self.chart == "environment"
 
 
 @dataclass(frozen=True)

@@ -152,7 +152,8 @@ def summary(desired: Desired, plan: Plan) -> tuple[str, ...]:
     if plan.nothing_to_do:
         return (f"nothing to do: {lines[0]}, as deployed",)
     created = [change for change in plan.changes if change.how == "create"]
-    lines.append("because " + "; ".join(plan.reasons[:3]))
+    more = f" and {len(plan.reasons) - 1} more" if len(plan.reasons) > 1 else ""
+    lines.append(f"because {plan.reasons[0]}{more}")
     if len(created) > 4:
         lines.append(f"+ {len(created)} objects")
     else:
@@ -167,8 +168,10 @@ def _asked(desired: Desired) -> str:
         return f"chart {desired.chart}"
     temporal = desired.choice("temporal")
     database = "internal PostgreSQL" if desired.internal_postgres else "external PostgreSQL"
-    by = f" ({temporal.toggle.variable}, from {temporal.origin})" if temporal.origin != "default" else ""
-    return f"Temporal {'on' if desired.temporal else 'off'}, {database}{by}"
+    by = {"default": "", "the environment": f" ({temporal.toggle.variable})"}.get(
+        temporal.origin, f" ({temporal.origin})"
+    )
+    return f"Temporal {'on' if desired.temporal else 'off'}{by}, {database}"
 
 
 def _as_it_is(

@@ -60,12 +60,15 @@ def _over(problem: Problem, lasted: float) -> bool:
 
 
 def _waiting(verdict: Verdict, since: dict[tuple[str, str], float], now: float) -> str:
-    """`frontend ok, history ok · backend: waiting for its readiness probe, 3 s`"""
+    """`history ok, web ok · backend: waiting for its readiness probe, 3 s`: what takes longest comes first."""
     done = [name for name, text in verdict.lines if text == "ok"]
-    open_ = [f"{name}: {text}, {now - since[(name, text)]:.0f} s" for name, text in verdict.lines if text != "ok"]
-    return " · ".join([*([f"{', '.join(done)} ok"] if done else []), *open_[:2]]) + (
-        f" and {len(open_) - 2} more" if len(open_) > 2 else ""
-    )
+    open_ = sorted(((since[line], *line) for line in verdict.lines if line[1] != "ok"), key=lambda entry: entry[0])
+    parts = [f"{', '.join(done)} ok"] if done else []
+    if open_:
+        began, name, text = open_[0]
+        more = f" (and {len(open_) - 1} more)" if len(open_) > 1 else ""
+        parts.append(f"{name}: {text}, {now - began:.0f} s{more}")
+    return " · ".join(parts)
 
 
 def _failed(kube: Kube, namespace: str, problems: Iterable[Problem]) -> RolloutFailed:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from devenv import health
-from devenv.model import Claim, Container, Event, Job, Pod, ReplicaSet, Snapshot, Workload
+from devenv.model import Claim, Container, Event, Job, Pod, ReplicaSet, Snapshot, Verdict, Workload
 
 NAME = "Deployment/app"
 
@@ -41,7 +41,7 @@ def warning(about: str, reason: str, message: str, at: str = "2026-01-01T00:00:0
     return Event(about, reason, message, True, at)
 
 
-def judge(snapshot: Snapshot) -> health.Verdict:
+def judge(snapshot: Snapshot) -> Verdict:
     return health.judge(snapshot, [NAME], [])
 
 

@@ -121,6 +121,11 @@ def test_a_helm_release_is_read_from_labels_alone(api: FakeApi, kube: Kube) -> N
     assert (release.revision, release.status) == (10, "deployed")
 
 
+def test_a_namespace_without_releases_has_none(api: FakeApi, kube: Kube) -> None:
+    api.answers["GET /api/v1/namespaces/n/secrets"] = (200, {"items": None})
+    assert look.releases(kube, "n") == {}
+
+
 def test_looks_begin_with_a_list_and_go_on_with_each_change(api: FakeApi, kube: Kube) -> None:
     for api_path, plural, _, _ in look.READS:
         api.answers[f"GET {api_path}/namespaces/n/{plural}"] = (

@@ -13,7 +13,7 @@ from devenv.errors import Refused
 
 Waits = Callable[[str], None]
 
-NODE = ("devenv-node", "containerd", "containerd-shim-runc-v2", "ctr", "bridge", "host-local", "portmap", "loopback")
+NODE = ("devenv-node", "containerd", "containerd-shim-runc-v2", "ctr", "ptp", "host-local", "portmap")
 FROM_DISTRIBUTION = ("runc", "nft")
 WITHOUT_TEMPORAL = ("pause", "postgres", "backend")
 

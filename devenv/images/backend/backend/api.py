@@ -155,6 +155,7 @@ class Handler(BaseHTTPRequestHandler):
 
 class Server(ThreadingHTTPServer):
     daemon_threads = False
+    request_queue_size = 64
 
     def __init__(self, service: Service) -> None:
         self.service = service

@@ -21,8 +21,13 @@ type podList struct {
 				Type   string `json:"type"`
 				Status string `json:"status"`
 			} `json:"conditions"`
+			Containers []named `json:"containerStatuses"`
 		} `json:"status"`
 	} `json:"items"`
+}
+
+type named struct {
+	Name string `json:"name"`
 }
 
 // markPods says of every pod that it is not ready, before the kubelet starts. None has a process yet, but what is stored
@@ -45,19 +50,25 @@ func markPods(s Settings, admin *http.Client) {
 		for _, condition := range pod.Status.Conditions {
 			if condition.Type == "Ready" && condition.Status == "True" {
 				path := fmt.Sprintf("/api/v1/namespaces/%s/pods/%s/status", pod.Metadata.Namespace, pod.Metadata.Name)
-				group.Go(func() { markPod(admin, s.server()+path) })
+				group.Go(func() { markPod(admin, s.server()+path, pod.Status.Containers) })
 			}
 		}
 	}
 	group.Wait()
 }
 
-func markPod(admin *http.Client, url string) {
+func markPod(admin *http.Client, url string, containers []named) {
 	now := time.Now().UTC().Format(time.RFC3339)
 	not := func(kind string) m {
 		return m{"type": kind, "status": "False", "reason": "NodeRestarted", "lastTransitionTime": now}
 	}
-	body, err := json.Marshal(m{"status": m{"conditions": []m{not("Ready"), not("ContainersReady")}}})
+	var statuses []m
+	for _, container := range containers {
+		statuses = append(statuses, m{"name": container.Name, "ready": false, "started": false})
+	}
+	body, err := json.Marshal(m{"status": m{
+		"conditions": []m{not("Ready"), not("ContainersReady")}, "containerStatuses": statuses,
+	}})
 	if err != nil {
 		return
 	}
