@@ -136,8 +136,9 @@ def _compile(recipe: GoBuild, go: Path, env: Mapping[str, str], into: Path, stal
         nonlocal seen
         if line and not line.startswith(("#", "\t", " ", "go: ")):  # -v prints a package's path as its compiling begins
             seen += 1
-        done = max(0, seen - 1)
-        told(progress.packages(f"compiling {what(recipe)}", done, stale, time.monotonic() - started, declared))
+        done = seen if seen >= stale else max(0, seen - 1)
+        line = progress.packages(f"compiling {what(recipe)}", done, stale, time.monotonic() - started, declared)
+        told(line, must=done >= stale)
 
     waits(progress.packages(f"compiling {what(recipe)}", 0, max(stale, 1), 0.0, declared))
     flags = ["-v", "-buildvcs=false", COMPILER_FLAGS, f"-ldflags={link_flags(recipe)}"]

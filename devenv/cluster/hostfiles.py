@@ -43,6 +43,7 @@ def base(user: str, number: int) -> Nodes:
     return {
         "etc/passwd": File(f"root:x:0:0::/:/bin/sh\n{user}:x:{number}:{number}::{home}:/bin/sh\n".encode()),
         "etc/group": File(f"root:x:0:\n{user}:x:{number}:\n".encode()),
+        "etc/hosts": File(b"127.0.0.1 localhost\n::1 localhost\n"),
         "etc/nsswitch.conf": File(b"passwd: files\ngroup: files\nhosts: files dns\n"),
         CERTIFICATES.as_posix()[1:]: File(_certificates()),
         home[1:]: Folder(0o755, number),

@@ -137,8 +137,6 @@ def archived(image: Image, waits: Waits) -> Path:
     """The image's archive, built if it is not there."""
     folder = paths.cache() / "images" / f"{image.name}-{key(image)}"
     file = f"{image.name}.tar"
-    if store.sound(folder, [file]):
-        return folder / file
 
     def fill(into: Path) -> None:
         found = programs.ensure(image.programs, waits)

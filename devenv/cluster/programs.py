@@ -219,10 +219,7 @@ def _folder(recipe: Recipe) -> Path:
 
 
 def _make(recipe: Recipe, wanted: list[str], waits: Waits) -> Path:
-    """The folder of a recipe, with at least the wanted programs sound in it."""
-    folder = _folder(recipe)
-    if store.sound(folder, [_place(recipe, name) for name in wanted]):
-        return folder
+    """The folder of a recipe, complete."""
     everything = [_place(recipe, name) for name in recipe.makes]
 
     def fill(into: Path) -> None:
@@ -234,7 +231,7 @@ def _make(recipe: Recipe, wanted: list[str], waits: Waits) -> Path:
             case GoBuild():
                 gobuild.build(recipe, path("go", waits), into, waits)
 
-    return store.make(folder, fill, what=", ".join(recipe.makes), waits=waits, wanted=everything)
+    return store.make(_folder(recipe), fill, what=", ".join(recipe.makes), waits=waits, wanted=everything)
 
 
 def _unpack_wheel(recipe: Wheel, wanted: list[str], into: Path, waits: Waits) -> None:

@@ -36,7 +36,7 @@ def in_words(seconds: float) -> str:
 def packages(what: str, done: int, total: int, elapsed: float, declared: float) -> str:
     """The line of a running build."""
     if done >= total:
-        return f"{what}: {total:,} of {total:,} packages, linking"
+        return f"{what}: all {total:,} packages, linking"
     left = in_words(time_left(done, total, elapsed, declared))
     return f"{what}: {done:,} of {total:,} packages, {left}"
 
@@ -62,9 +62,9 @@ class Throttle:
     _last: float = field(default=float("-inf"))
     _text: str = ""
 
-    def __call__(self, text: str) -> None:
+    def __call__(self, text: str, *, must: bool = False) -> None:
         now = self.clock()
-        if text == self._text or now - self._last < self.every:
+        if text == self._text or (now - self._last < self.every and not must):
             return
         self._last, self._text = now, text
         self.waits(text)

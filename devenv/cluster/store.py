@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from devenv.errors import StepFailed
@@ -23,6 +23,7 @@ Waits = Callable[[str], None]
 MADE = ".made.json"  # the sizes of the wanted files, written last
 UNFINISHED = ".unfinished"
 KEEP_DAYS = 30
+KEEP_VERSIONS = 4
 
 
 def digest(*parts: str | bytes) -> str:
@@ -110,14 +111,36 @@ def locked(lock: Path, what: str, waits: Waits) -> Iterator[None]:
         yield
 
 
-def prune(place: Path, days: float = KEEP_DAYS) -> list[Path]:
-    """Removes what nobody asked for in so many days; returns what went."""
+def prune(place: Path, days: float = KEEP_DAYS, versions: int = KEEP_VERSIONS) -> list[Path]:
+    """Removes what nobody asked for in so many days, and the oldest of more versions; returns what went.
+
+    A folder that a running program was started from stays: a cluster still uses it.
+    """
+    made = [folder for folder in place.iterdir() if (folder / MADE).exists()] if place.is_dir() else []
+    made.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
     before = time.time() - days * 86400
-    old = [f for f in place.iterdir() if f.stat().st_mtime < before and (f / MADE).exists()] if place.is_dir() else []
-    for folder in old:
+    seen: dict[str, int] = {}
+    old = []
+    for folder in made:
+        recipe = folder.name.rpartition("-")[0]
+        seen[recipe] = seen.get(recipe, 0) + 1
+        if folder.stat().st_mtime < before or seen[recipe] > versions:
+            old.append(folder)
+    running = _running_from() if old else set()
+    gone = [folder for folder in old if not any(program.is_relative_to(folder) for program in running)]
+    for folder in gone:
         _remove(folder)
         folder.with_name(f".{folder.name}.lock").unlink(missing_ok=True)
-    return old
+    return gone
+
+
+def _running_from() -> set[Path]:
+    """The files of all running programs that we may see."""
+    found = set()
+    for link in Path("/proc").glob("[0-9]*/exe"):
+        with suppress(OSError):
+            found.add(link.readlink())
+    return found
 
 
 def _remove(folder: Path) -> None:
