@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from devenv import plan as planning
 from devenv.clients.helm import Helm, failed
-from devenv.clients.kube import Conflict, Kube, Object
+from devenv.clients.kube import KINDS, Conflict, Kube, Object
 from devenv.errors import Refused
 from devenv.model import Desired, Plan, Release, Snapshot
 
@@ -128,6 +128,24 @@ class Applying:
         """Asks Helm once to end, and waits for it, so that it marks its release as failed."""
         self._helm.stop()
         self._helm.wait()
+
+
+def tidy_jobs(kube: Kube, desired: Desired, seen: Snapshot, wanted: tuple[str, ...]) -> list[str]:
+    """Deletes schema Jobs of earlier inputs, which Helm keeps: the finished, and those that never got to run.
+
+    One whose container runs is left alone: it may be in the middle of a migration.
+    """
+    gone = []
+    for job in seen.jobs:
+        ours = job.component == "schema" and job.name.startswith(f"{desired.release}-") and job.key not in wanted
+        if ours and (job.succeeded or job.failed or not _runs(seen, job.key)):
+            kube.delete(KINDS[("batch/v1", "Job")].path(desired.namespace, job.name))
+            gone.append(job.name)
+    return gone
+
+
+def _runs(seen: Snapshot, owner: str) -> bool:
+    return any(container.state == "running" for pod in seen.pods_of(owner) for container in pod.containers)
 
 
 def heal_pending(kube: Kube, namespace: str, release: Release) -> None:

@@ -216,6 +216,7 @@ def _rollout(environment: Environment, session: Session, screen: Screen, drawn: 
             verdict = watch.follow(session.kube, target, applying.busy, stage.waits)
         finally:
             applying.stop()
+        apply.tidy_jobs(session.kube, desired, look.once(session.kube, desired.namespace), target.jobs)
         names = [name for name, _ in verdict.lines]
         stage.says(f"revision {drawn.plan.revision}: {', '.join(dict.fromkeys(names))} ok")
 
