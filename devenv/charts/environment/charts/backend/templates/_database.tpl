@@ -16,8 +16,8 @@
 {{- if not $secret }}{{ include "backend.missingSecret" . }}{{ end }}
 host: {value: {{ include "backend.name" (list . "postgresql" 52) }}}
 port: {value: "5432"}
-user: {valueFrom: {secretKeyRef: {name: {{ $secret }}, key: username, optional: true}}}
-password: {valueFrom: {secretKeyRef: {name: {{ $secret }}, key: password}}}
+user: {valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: username, optional: true}}}
+password: {valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: password}}}
 defaultPort: "5432"
 defaultUser: postgres
 tls: "off"
@@ -25,24 +25,24 @@ tls: "off"
 {{- $secret := include "backend.externalSecret" . }}
 {{- $keys := $postgres.secret | default dict }}
 {{- if eq ($postgres.host | default "NONE") "NONE" }}
-host: {valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ $keys.hostKey | default "host" }}}}}
-port: {valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ $keys.portKey | default "port" }}, optional: true}}}
-user: {valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ $keys.usernameKey | default "username" }}, optional: true}}}
+host: {valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: {{ $keys.hostKey | default "host" | quote }}}}}
+port: {valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: {{ $keys.portKey | default "port" | quote }}, optional: true}}}
+user: {valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: {{ $keys.usernameKey | default "username" | quote }}, optional: true}}}
 {{- else }}
 host: {value: {{ $postgres.host | quote }}}
 port: {value: {{ $postgres.port | default 5432 | toString | quote }}}
 user: {value: {{ $postgres.username | default "postgres" | quote }}}
 {{- end }}
-password: {valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ $keys.passwordKey | default "password" }}}}}
+password: {valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: {{ $keys.passwordKey | default "password" | quote }}}}}
 defaultPort: {{ $postgres.port | default 5432 | toString | quote }}
 defaultUser: {{ $postgres.username | default "postgres" | quote }}
 {{- $mode := ($postgres.tls).mode }}
 tls: {{ kindIs "bool" $mode | ternary "off" ($mode | default "require") | quote }}
 {{- $ca := ($postgres.tls).caSecret | default dict }}
-caSecret: {name: {{ $ca.name | default $secret }}, key: {{ $ca.key | default "ca.crt" }}}
+caSecret: {name: {{ $ca.name | default $secret | quote }}, key: {{ $ca.key | default "ca.crt" | quote }}}
 {{- end }}
-database: {{ $postgres.database | default "temporal" }}
-adminDatabase: {{ $postgres.adminDatabase | default "postgres" }}
+database: {{ $postgres.database | default "temporal" | quote }}
+adminDatabase: {{ $postgres.adminDatabase | default "postgres" | quote }}
 {{- end }}
 
 {{- define "backend.missingSecret" -}}
@@ -78,8 +78,8 @@ and add: --set backend.postgresql.existingSecret=%s` $name $namespace $name $nam
 {{- if eq .tls "verify-full" }}
 - name: postgresql-ca
   secret:
-    secretName: {{ .caSecret.name }}
-    items: [{key: {{ .caSecret.key }}, path: ca.crt}]
+    secretName: {{ .caSecret.name | quote }}
+    items: [{key: {{ .caSecret.key | quote }}, path: ca.crt}]
 {{- end }}
 {{- end }}
 

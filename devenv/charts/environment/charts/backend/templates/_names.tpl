@@ -11,8 +11,8 @@ A release whose name is too long for that, has dots or starts with a digit gets 
 {{- $stem := $release }}
 {{- if or (gt (len (printf "%s%s" $release $tail)) $limit) (not (regexMatch "^[a-z][-a-z0-9]*$" $release)) }}
 {{- $hash := $release | sha256sum | trunc 6 }}
-{{- $plain := $release | replace "." "-" | regexReplaceAll "^([0-9])" "r${1}" }}
-{{- $room := sub $limit (len $tail) 7 | int }}
+{{- $plain := regexReplaceAll "^([0-9])" ($release | replace "." "-") "r${1}" }}
+{{- $room := sub $limit (add 7 (len $tail)) | int }}
 {{- $stem = printf "%s-%s" ($plain | trunc $room | trimSuffix "-") $hash }}
 {{- end }}
 {{- printf "%s%s" $stem $tail }}
@@ -21,7 +21,7 @@ A release whose name is too long for that, has dots or starts with a digit gets 
 {{/* What selects pods: `list $ name component` */}}
 {{- define "backend.selector" -}}
 app.kubernetes.io/name: {{ index . 1 }}
-app.kubernetes.io/instance: {{ (index . 0).Release.Name }}
+app.kubernetes.io/instance: {{ (index . 0).Release.Name | quote }}
 app.kubernetes.io/component: {{ index . 2 }}
 {{- end }}
 

@@ -80,8 +80,8 @@ dynamicConfigClient: {filepath: /etc/temporal/dynamic/dynamic_config.yaml, pollI
 - {name: DEFAULT_USER, value: {{ $connection.defaultUser | quote }}}
 - {name: TEMPORAL_REQUIRES, value: {{ ($schema.requires).temporal | required (printf $message "temporal") | toString | quote }}}
 - {name: VISIBILITY_REQUIRES, value: {{ ($schema.requires).visibility | required (printf $message "visibility") | toString | quote }}}
-- {name: WAIT_SECONDS, value: {{ $schema.waitSeconds | default 600 | toString | quote }}}
-- {name: RELEASE, value: {{ .Release.Name }}}
-- {name: NAMESPACE, value: {{ .Release.Namespace }}}
+- {name: WAIT_SECONDS, value: {{ $schema.waitSeconds | default 600 | int | toString | quote }}}
+- {name: RELEASE, value: {{ .Release.Name | quote }}}
+- {name: NAMESPACE, value: {{ .Release.Namespace | quote }}}
 {{ include "backend.tlsEnv" $connection }}
 {{- end }}

@@ -12,7 +12,7 @@ template:
     {{- include "backend.pod" (list . 999) | nindent 4 }}
     {{- with include "backend.placement" $placement }}{{ . | trim | nindent 4 }}{{ end }}
     restartPolicy: Never
-    terminationGracePeriodSeconds: {{ $schema.gracePeriodSeconds | default 3600 }}
+    terminationGracePeriodSeconds: {{ $schema.gracePeriodSeconds | default 3600 | int }}
     initContainers:
       - name: tool
         {{- include "backend.container" (list . ((.Values.temporal).admintools).image "backend.temporal.admintools.image") | nindent 8 }}
