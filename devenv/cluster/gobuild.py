@@ -118,7 +118,7 @@ def _load(recipe: GoBuild, go: Path, env: Mapping[str, str], waits: Waits) -> in
             modules += 1
             told(f"downloading Go modules for {what(recipe)}: {modules}, {line.split()[2]}")
 
-    told(f"looking which packages of {what(recipe)} are to be compiled")
+    waits(f"looking which packages of {what(recipe)} are to be compiled")
     template = "{{if .Stale}}{{.ImportPath}}{{end}}"
     argv: list[str | Path] = [go, "list", COMPILER_FLAGS, "-deps", "-f", template, *recipe.programs.values()]
     output = shell.run(argv, env=env, cwd=recipe.folder, on_line=count)

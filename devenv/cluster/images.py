@@ -154,6 +154,8 @@ def ensure_loaded(
     wanted = [image for image in images() if only is None or image.name in set(only)]
     keys = {image.reference: key(image) for image in wanted}
     stamp = containerd_socket.with_name("images.json")
+    if not containerd_socket.exists():
+        raise StepFailed("containerd is not running", where=str(containerd_socket), next="./inv cluster.up")
     born = containerd_socket.stat().st_ctime_ns  # another containerd, another socket
     known = _read(stamp, born)
     if all(known.get(reference) == value for reference, value in keys.items()):
