@@ -3,6 +3,7 @@ package supervisor
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -48,7 +49,8 @@ func mountInside(s Settings) error {
 }
 
 // mountRun hides the host's /run, but for the directory of this cluster, and puts the programs in one directory.
-// They are bound, not linked, so that deleting the cache does not take them from a running cluster.
+// They are bound, so that deleting the cache does not take them from a running cluster; but a script is linked to, as it
+// looks for its libraries beside itself.
 func mountRun(s Settings) error {
 	own, err := unix.Open(s.Run, unix.O_PATH|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -59,8 +61,16 @@ func mountRun(s Settings) error {
 	if err != nil {
 		resolver = ""
 	}
-	programs := map[string]int{}
+	programs, scripts := map[string]int{}, map[string]string{}
 	for name, path := range s.Programs {
+		script, err := isScript(path)
+		if err != nil {
+			return err
+		}
+		if script {
+			scripts[name] = path
+			continue
+		}
 		fd, err := unix.Open(path, unix.O_PATH|unix.O_CLOEXEC, 0)
 		if err != nil {
 			return fmt.Errorf("opening %s: %w", path, err)
@@ -79,7 +89,23 @@ func mountRun(s Settings) error {
 			return err
 		}
 	}
+	for name, path := range scripts {
+		if err := os.Symlink(path, filepath.Join(binaries, name)); err != nil {
+			return err
+		}
+	}
 	return mountResolvConf(s, resolver)
+}
+
+func isScript(path string) (bool, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return false, err
+	}
+	defer file.Close()
+	var start [2]byte
+	_, err = io.ReadFull(file, start[:])
+	return string(start[:]) == "#!", err
 }
 
 // mountResolvConf makes name resolution work for what runs inside but is no pod, such as pulling an image.
