@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 BODY_LIMIT = 65536
 NAME_LIMIT = 200
-ROUTES = {"healthz": {"GET"}, "readyz": {"GET"}, "requests": {"GET", "POST"}, "request": {"GET"}}
+ROUTES = {"healthz": {"GET"}, "readyz": {"GET"}, "requests": {"GET", "POST"}, "requests/<id>": {"GET"}}
 
 
 class Wrong(Exception):
@@ -45,12 +45,12 @@ def route(method: str, path: str) -> tuple[str, uuid.UUID | None]:
     parts = urlsplit(path).path.strip("/").split("/")
     name, request_id = parts[0], None
     if parts[0] == "requests" and len(parts) == 2:
-        name = "request"
+        name = "requests/<id>"
         try:
             request_id = uuid.UUID(parts[1])
         except ValueError:
             raise Wrong(404, f"{parts[1]!r} is not the id of a request") from None
-    if name not in ROUTES or len(parts) > (2 if name == "request" else 1):
+    if name not in ROUTES or (len(parts) > 1 and request_id is None):
         raise Wrong(404, f"there is no {path}; there is /requests, /requests/<id>, /healthz and /readyz")
     if method not in ROUTES[name]:
         raise Wrong(405, f"{method} is not for {path}; {' and '.join(sorted(ROUTES[name]))} is")
@@ -100,7 +100,7 @@ def _answer(service: Service, method: str, path: str, body: bytes) -> tuple[int,
             "template": service.settings.template,
             "temporal": service.runner is not None,
         }
-    if name == "request" and request_id is not None:
+    if request_id is not None:
         row = work.show(service, request_id)
         if row is None:
             raise Wrong(404, f"there is no request {request_id}")
