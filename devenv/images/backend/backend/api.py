@@ -12,7 +12,6 @@ import uuid
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from .errors import Unavailable, Unusable
 
@@ -42,7 +41,7 @@ class Order:
 
 def route(method: str, path: str) -> tuple[str, uuid.UUID | None]:
     """The route's name, and the id where the path has one."""
-    parts = urlsplit(path).path.strip("/").split("/")
+    parts = path.split("?")[0].strip("/").split("/")
     name, request_id = parts[0], None
     if parts[0] == "requests" and len(parts) == 2:
         name = "requests/<id>"
