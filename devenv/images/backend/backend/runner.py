@@ -60,8 +60,10 @@ class Runner:
                 await self._work()
             except (RuntimeError, RPCError, TemporalError) as error:
                 self._client = None
-                self._problem = f"Temporal at {self._temporal.address}: {_short(error)}"
-                print(self._problem, flush=True)
+                problem = f"Temporal at {self._temporal.address}: {_short(error)}"
+                if problem != self._problem:
+                    print(problem, flush=True)
+                self._problem = problem
                 await _first(self._stop.wait(), asyncio.sleep(1))
 
     async def _work(self) -> None:
