@@ -109,7 +109,7 @@ def _client_version(text: str) -> str:
 GATES: Mapping[str, Gate] = {
     "helm": Gate(("version", "--template", "{{.Version}}"), str, lambda version: version[:1] == (4,)),
     "kubectl": Gate(
-        ("version", "--client", "--output", "json"), _client_version, lambda version: (1, 33) <= version[:2] <= (1, 36)
+        ("version", "--client", "--output", "json"), _client_version, lambda version: (1, 33) <= version[:2] <= (1, 35)
     ),
     "go": Gate(("version",), str, lambda version: version >= gobuild.required_go()),
     "runc": Gate(("--version",), str, lambda version: version >= (1, 1)),
