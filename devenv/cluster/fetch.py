@@ -34,7 +34,7 @@ def wheels(requirements: str, into: Path, what: str, waits: Waits) -> None:
     flags = ["--no-deps", "--require-hashes", "--only-binary", ":all:", "--no-compile", "--no-input"]
     flags += ["--disable-pip-version-check", "--no-warn-script-location", "--progress-bar", "raw"]
     file = WHEELS / f"{requirements}.txt"
-    argv = [sys.executable, "-m", "pip", "install", *flags, "--target", into, "-r", file]
+    argv: list[str | Path] = [sys.executable, "-m", "pip", "install", *flags, "--target", into, "-r", file]
     ours = {"PIP_USER": "0", "PIP_REQUIRE_VIRTUALENV": "0"}  # a user's settings that --target does not go with
     output = shell.run(argv, env=ours, on_line=watch)
     if output.code != 0:
