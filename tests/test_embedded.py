@@ -160,6 +160,19 @@ def test_a_running_cluster_is_found_with_all_that_is_needed_to_reach_it(place: P
     )
 
 
+def test_a_cluster_of_the_same_name_in_another_home_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(paths, "state", lambda: Path("/root/.local/state/devenv"))
+    assert condition.directory("a") == Path("/run/devenv/a")
+    found = {condition.directory("a")}
+    for home in ("one", "two"):
+        monkeypatch.setattr(paths, "state", lambda home=home: tmp_path / home)
+        found.add(condition.directory("a"))
+    assert len(found) == 3
+    assert all(len(str(path / "containerd.sock")) < 100 for path in found)
+
+
 def test_a_half_written_status_counts_as_none(place: Path) -> None:
     with living(document()) as where:
         (where / "status.json").write_text('{"phase": "rea')
@@ -192,7 +205,7 @@ def test_up_starts_the_supervisor_with_settings_on_standard_input_and_tells_why_
     assert failed.value.why == "nft: no such device"
     settings = json.loads((place / "program.stdin").read_text())
     assert settings["name"] == "default"
-    assert settings["run"] == str(place / "run" / "default")
+    assert settings["run"] == str(condition.directory("default"))
     assert settings["programs"] == words(have)
 
 
@@ -285,6 +298,18 @@ def test_the_pid_inside_is_shown_as_the_host_sees_it(tmp_path: Path) -> None:
     assert condition.pids(100, tmp_path) == {1: 100, 7: 107}
     (part,) = condition.described(condition.parse(document()), 100, tmp_path)
     assert (part["pid"], part["memory"]) == (107, 42 * 1024)
+
+
+def test_the_memory_of_a_cluster_is_that_of_all_processes_in_its_cgroup(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(condition, "directory", lambda name: Path("/run/devenv") / name)
+    groups = {1: "3:memory:/", 2: "3:memory:/devenv-a/system", 3: "0::/devenv-a/kubepods/x", 4: "0::/devenv-ab/system"}
+    for number, group in groups.items():
+        (tmp_path / str(number)).mkdir()
+        (tmp_path / str(number) / "cgroup").write_text(f"{group}\n")
+        (tmp_path / str(number) / "smaps_rollup").write_text(f"Pss: {number} kB\n")
+    assert condition.memory_of_all("a", tmp_path) == 5 * 1024
 
 
 def test_disk_counts_what_is_below_and_not_what_links_lead_to(tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ The supervisor holds a lock for as long as it lives, so that a status file witho
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import json
 import os
+import pwd
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,6 +69,7 @@ class Status:
     server: str
     version: str
     components: tuple[Mapping[str, Any], ...]
+    memory: int  # of all processes, pods included
     disk: int
 
     def record(self) -> dict[str, Any]:
@@ -75,8 +78,14 @@ class Status:
 
 
 def directory(name: str) -> Path:
-    """Where the supervisor of this cluster keeps its sockets, lock and status."""
-    return paths.runtime() / name
+    """Where the supervisor of this cluster keeps its sockets, lock and status.
+
+    Its last part tells clusters apart on this machine, so that one of the same name in another home is another one.
+    """
+    own = paths.state()
+    if own.is_relative_to(pwd.getpwuid(0).pw_dir):
+        return paths.runtime() / name
+    return paths.runtime() / f"{name}-{hashlib.sha256(bytes(own)).hexdigest()[:6]}"
 
 
 def alive(name: str) -> bool:
@@ -141,6 +150,19 @@ def described(condition: Condition, supervisor: int, proc: Path = Path("/proc"))
             "memory": memory(proc / str(pid)) if pid else 0,
             "log": part.log,
         }
+
+
+def memory_of_all(name: str, proc: Path = Path("/proc")) -> int:
+    """Bytes of all processes of the cluster: those in its cgroup."""
+    mark = f"/devenv-{directory(name).name}/"
+    total = 0
+    for process in proc.glob("[0-9]*"):
+        try:
+            inside = mark in (process / "cgroup").read_text()
+        except OSError:
+            continue
+        total += memory(process) if inside else 0
+    return total
 
 
 def pids(supervisor: int, proc: Path = Path("/proc")) -> dict[int, int]:

@@ -99,6 +99,7 @@ def status(name: str) -> Status:
         server=seen.server if seen else "",
         version=seen.version if seen else "",
         components=tuple(condition.described(seen, _supervisor(name))) if seen else (),
+        memory=condition.memory_of_all(name) if seen else 0,
         disk=condition.disk(state(name)),
     )
 

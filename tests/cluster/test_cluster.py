@@ -87,8 +87,8 @@ def have() -> dict[str, Path]:
 @pytest.fixture(scope="module")
 def cluster(have: dict[str, Path]) -> Iterator[Cluster]:
     """A cluster of this module's own, with the images that its pods need, deleted at the end."""
-    running = embedded.up(NAME, have, quiet)
     try:
+        running = embedded.up(NAME, have, quiet)
         images.ensure_loaded(running.containerd, have["ctr"], quiet, ("pause", "postgres"))
         yield running
     finally:
@@ -243,13 +243,14 @@ def _restarted(pod: Any) -> bool:
 
 def footprint(name: str) -> set[str]:
     """What of a cluster can be seen on this machine."""
+    own = condition.directory(name).name
     links = [path.name for path in Path("/sys/class/net").glob("devenv*")]
     settings = condition.directory(name) / "settings.json"
     tables = shell.run([programs.path("nft"), "list", "tables"]).stdout
     found = {
-        "cgroup": any(Path("/sys/fs/cgroup").glob(f"devenv-{name}"))
-        or any(Path("/sys/fs/cgroup").glob(f"*/devenv-{name}")),
-        "table": f"devenv_{name.replace('-', '_')}" in tables,
+        "cgroup": any(Path("/sys/fs/cgroup").glob(f"devenv-{own}"))
+        or any(Path("/sys/fs/cgroup").glob(f"*/devenv-{own}")),
+        "table": f"devenv_{own.replace('-', '_')}" in tables,
         "mount": name in Path("/proc/mounts").read_text(),
         "run": condition.directory(name).exists(),
         "link": settings.exists() and bool(links),
@@ -278,3 +279,5 @@ def test_two_clusters_run_side_by_side_and_one_deleted_leaves_nothing(cluster: C
     assert not footprint(name)
     assert before == (set(os.listdir("/sys/class/net")), set(os.listdir(paths.runtime())))  # noqa: PTH208
     assert embedded.find(NAME) == cluster
+    mounts = Path(f"/proc/{(condition.directory(NAME) / 'pid').read_text()}/mountinfo").read_text()
+    assert " /var/lib/kubelet " in mounts and " /var/lib/cni " in mounts

@@ -120,7 +120,7 @@ func place(s *Settings) error {
 	if err != nil {
 		return err
 	}
-	if s.Network, err = choose(s.Name, kept, used); err != nil {
+	if s.Network, err = choose(s.id(), kept, used); err != nil {
 		return err
 	}
 	s.Network.MTU = mtu
@@ -136,7 +136,7 @@ func Down(args []string) error {
 	if err := flags.Parse(args); err != nil {
 		return err
 	}
-	s := Settings{Name: filepath.Base(*run), Run: *run, Programs: map[string]string{"nft": *nftProgram}}
+	s := Settings{Run: *run, Programs: map[string]string{"nft": *nftProgram}}
 	var known Settings
 	if readJSON(s.run("settings.json"), &known) == nil {
 		s = known
@@ -152,9 +152,6 @@ func Down(args []string) error {
 	defer lock.Close()
 	if err := removeRest(s); err != nil {
 		return err
-	}
-	for _, dir := range hostDirs {
-		_ = os.Remove(dir) // only if empty, and not in use by another cluster
 	}
 	if err := os.RemoveAll(s.Run); err != nil {
 		return err
@@ -172,6 +169,9 @@ func leaveMachine(dir string) error {
 	entries, err := os.ReadDir(dir)
 	if err != nil || slices.ContainsFunc(entries, fs.DirEntry.IsDir) {
 		return err
+	}
+	for _, dir := range hostDirs {
+		_ = os.Remove(dir) // if empty. While another cluster runs, this would take away what is mounted there
 	}
 	if err := restoreForwarding(dir); err != nil {
 		return err
@@ -212,7 +212,7 @@ func endSupervisor(s Settings, patience time.Duration) (*os.File, error) {
 func readPID(s Settings) (int, error) {
 	text, err := os.ReadFile(s.run("pid"))
 	if err != nil {
-		return 0, fmt.Errorf("the cluster %q is being started or stopped by another process", s.Name)
+		return 0, fmt.Errorf("the cluster %q is being started or stopped by another process", s.id())
 	}
 	return strconv.Atoi(strings.TrimSpace(string(text)))
 }
@@ -242,7 +242,7 @@ func ownLock(s Settings) (*os.File, error) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return nil, fmt.Errorf("the cluster %q runs already", s.Name)
+	return nil, fmt.Errorf("the cluster %q runs already", s.id())
 }
 
 func tryLock(path string) (lock *os.File, free bool, err error) {

@@ -28,6 +28,9 @@ type Settings struct {
 	Search    []string          `json:"search"`
 }
 
+// id tells this cluster from all others on the machine; the same name may be in use from another home directory.
+func (s Settings) id() string { return filepath.Base(s.Run) }
+
 // Node is the name of the cluster's only node, and the host name inside.
 func (s Settings) Node() string {
 	if s.Name == "default" {
@@ -62,12 +65,12 @@ func (s Settings) pki(parts ...string) string {
 }
 
 // cgroup is the name of our own cgroup, below the root of every hierarchy.
-func (s Settings) cgroup() string { return "devenv-" + s.Name }
+func (s Settings) cgroup() string { return "devenv-" + s.id() }
 
 // link is the host's end of the network; the kernel allows 15 characters.
 func (s Settings) link() string {
 	hash := fnv.New32a()
-	hash.Write([]byte(s.Name))
+	hash.Write([]byte(s.id()))
 	return fmt.Sprintf("devenv%08x", hash.Sum32())
 }
 

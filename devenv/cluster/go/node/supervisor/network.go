@@ -52,7 +52,7 @@ func (n Network) service(nth byte) netip.Addr {
 func (n Network) gateway() netip.Addr { return n.Pods.Addr().Next() }
 
 // choose keeps the kept addresses where nobody else uses them, and finds free ones where not.
-func choose(name string, kept Network, used []netip.Prefix) (Network, error) {
+func choose(id string, kept Network, used []netip.Prefix) (Network, error) {
 	if !kept.Pods.IsValid() {
 		kept.Pods = firstFree(pods, used)
 		kept.Services = firstFree(services, used)
@@ -61,7 +61,7 @@ func choose(name string, kept Network, used []netip.Prefix) (Network, error) {
 		return kept, nil
 	}
 	hash := fnv.New32a()
-	hash.Write([]byte(name))
+	hash.Write([]byte(id))
 	count := uint32(1) << (linkBits - links.Bits())
 	for i := range count {
 		block := (hash.Sum32() + i) % count
@@ -253,7 +253,7 @@ func restoreForwarding(dir string) error {
 }
 
 // table is the name of our table on the host; nft's names have no hyphen, and cluster names no underscore.
-func (s Settings) table() string { return "devenv_" + strings.ReplaceAll(s.Name, "-", "_") }
+func (s Settings) table() string { return "devenv_" + strings.ReplaceAll(s.id(), "-", "_") }
 
 func nft(s Settings, rules string) error {
 	cmd := exec.Command(s.Programs["nft"], "-f", "-")

@@ -20,6 +20,7 @@ import (
 const (
 	fromLauncher = 3
 	toLauncher   = 4
+	theLock      = 5
 )
 
 // Init is process 1 of the cluster: it sets up, tells the launcher, and then keeps the components running.
@@ -30,6 +31,9 @@ func Init(args []string) error {
 	var s Settings
 	if err := readJSON(args[0], &s); err != nil {
 		return err
+	}
+	for _, fd := range []int{fromLauncher, toLauncher, theLock} {
+		unix.CloseOnExec(fd) // for us alone
 	}
 	launcher := os.NewFile(toLauncher, "launcher")
 	ready, err := setUp(s)
