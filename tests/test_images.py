@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from devenv import paths
-from devenv.cluster import archive, contents, hostfiles, images, programs, store
+from devenv.cluster import archive, contents, fetch, hostfiles, images, programs, store
 from devenv.cluster.archive import Config, File, Folder, Link
 from devenv.errors import StepFailed
 
@@ -225,10 +225,9 @@ def test_who_runs_in_the_image_is_known_there() -> None:
 
 
 def test_without_the_hosts_certificates_pip_brings_some(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hostfiles, "CERTIFICATES", Path("/nowhere/ca.crt"))
-    certificates = hostfiles.base("x", 1)["nowhere/ca.crt"]
-    assert isinstance(certificates, File) and isinstance(certificates.source, Path)
-    assert "BEGIN CERTIFICATE" in certificates.source.read_text()
+    monkeypatch.setattr(fetch, "ROOTS", ("/nowhere/ca.crt",))
+    assert fetch.host_certificates() is None
+    assert "BEGIN CERTIFICATE" in fetch.certificates().read_text()
 
 
 # -- the table ---------------------------------------------------------------------------------------------------------

@@ -113,7 +113,7 @@ def test_the_second_of_two_waits_and_says_for_whom(tmp_path: Path) -> None:
 
     def slow(into: Path) -> None:
         inside.set()
-        time.sleep(0.5)
+        time.sleep(0.3)
         _write(into, "first")
 
     def second() -> None:
@@ -263,9 +263,9 @@ list)
   echo 'go: downloading example.org/shown v1.34.4' >&2
   printf 'internal/a\\n\\nexample/tiny/second\\n\\n\\nexample/tiny\\n' ;;
 build)
-  echo "$@" > {log}
+  echo "$@ $SSL_CERT_FILE" > {log}
   while [ $# -gt 0 ]; do [ "$1" = -o ] && out=$2; shift; done
-  echo internal/a >&2; sleep 0.25; echo example/tiny/second >&2; sleep 0.25; echo example/tiny >&2
+  echo internal/a >&2; sleep 0.21; echo example/tiny/second >&2; sleep 0.21; echo example/tiny >&2
   {action}
   echo built > "$out/tiny"; echo built > "$out/second" ;;
 esac
@@ -287,6 +287,15 @@ def test_a_build_shows_true_progress_and_names_its_programs(home: Path, module: 
     flags = (home / "flags").read_text()
     assert "-gcflags=all=-dwarf=false" in flags
     assert "-X v.gitVersion=v1.34.4 -X v.gitMajor=1 -X v.gitMinor=34" in flags
+
+
+def test_without_the_hosts_certificates_go_gets_those_of_pip(
+    home: Path, module: GoBuild, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fetch, "ROOTS", ())
+    (home / "out").mkdir()
+    gobuild.build(module, _go(home), home / "out", programs.quiet)
+    assert (home / "flags").read_text().strip().endswith("certifi/cacert.pem")
 
 
 def test_a_failed_build_says_what_the_compiler_said(home: Path, module: GoBuild) -> None:

@@ -5,6 +5,7 @@ In: what to fetch and a folder. Out: the files in the folder. Touches the networ
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shutil
 import sys
@@ -18,8 +19,29 @@ from devenv.errors import Refused, StepFailed
 Waits = Callable[[str], None]
 
 WHEELS = Path(__file__).parent / "wheels"
+ROOTS = (  # where distributions keep CA certificates, the places that Go looks at
+    *("/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt", "/etc/ssl/ca-bundle.pem"),
+    *("/etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem", "/etc/ssl/cert.pem"),
+)
 APT = ".apt"  # apt's own files, while it is at work
 NOT_OURS = ("libc6", "libgcc", "libcrypt", "gcc-", "libstdc++")  # the host's own C library stays the only one
+
+
+def certificates() -> Path:
+    """The CA certificates to trust: the host's, which may hold a company's own; else those that pip brings."""
+    found = host_certificates()
+    if found is not None:
+        return found
+    pip = importlib.util.find_spec("pip")
+    brought = Path(pip.origin).parent / "_vendor/certifi/cacert.pem" if pip and pip.origin else None
+    if brought is None or not brought.is_file():
+        raise StepFailed("no CA certificates found", where=ROOTS[0], next="apt-get install ca-certificates")
+    return brought
+
+
+def host_certificates() -> Path | None:
+    """The host's own CA certificates; bare Debian has none."""
+    return next((Path(place).resolve() for place in ROOTS if Path(place).is_file()), None)
 
 
 def wheels(requirements: str, into: Path, what: str, waits: Waits) -> None:

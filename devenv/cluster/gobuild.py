@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from devenv.clients import shell
-from devenv.cluster import progress, store
+from devenv.cluster import fetch, progress, store
 from devenv.errors import StepFailed
 
 Waits = Callable[[str], None]
@@ -95,9 +95,10 @@ def build(recipe: GoBuild, go: Path, into: Path, waits: Waits) -> None:
     with store.locked(into.parent / ".go.lock", f"compiling {what(recipe)}", waits):
         scratch = into / ".work"  # not /tmp: what an interrupted build leaves goes with the folder
         scratch.mkdir()
-        env = {**SETTINGS, "HOME": str(Path.home()), "GOTMPDIR": str(scratch), "GOMAXPROCS": "16"}
-        stale = _load(recipe, go, env, waits)
-        del env["GOMAXPROCS"]
+        env = {**SETTINGS, "HOME": str(Path.home()), "GOTMPDIR": str(scratch)}
+        if fetch.host_certificates() is None:
+            env["SSL_CERT_FILE"] = str(fetch.certificates())
+        stale = _load(recipe, go, {**env, "GOMAXPROCS": "16"}, waits)
         _compile(recipe, go, env, into, stale, waits)
         _copy_files(recipe, go, env, into)
         shutil.rmtree(scratch, ignore_errors=True)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from devenv.clients import shell
-from devenv.cluster import store
+from devenv.cluster import fetch, store
 from devenv.cluster.archive import File, Folder, Link
 from devenv.errors import StepFailed
 
@@ -28,7 +28,6 @@ TOOLS = (
     *("timeout", "touch", "tr", "true", "uname", "wc"),
 )
 NAME_SERVICE = ("libnss_files.so.2", "libnss_dns.so.2", "libresolv.so.2")  # loaded by name, before glibc 2.34
-CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
 NOT_IN_IMAGES = {
     *("__pycache__", "config", "dist-packages", "ensurepip", "idlelib", "lib2to3", "pydoc_data", "site-packages"),
     *("test", "tests", "tkinter", "turtledemo"),
@@ -45,22 +44,11 @@ def base(user: str, number: int) -> Nodes:
         "etc/group": File(f"root:x:0:\n{user}:x:{number}:\n".encode()),
         "etc/hosts": File(b"127.0.0.1 localhost\n::1 localhost\n"),
         "etc/nsswitch.conf": File(b"passwd: files\ngroup: files\nhosts: files dns\n"),
-        CERTIFICATES.as_posix()[1:]: File(_certificates()),
+        "etc/ssl/certs/ca-certificates.crt": File(fetch.certificates()),
         home[1:]: Folder(0o755, number),
         "tmp": Folder(0o1777),
         **{mount: Folder() for mount in ("dev", "proc", "sys", "run", "var/run")},
     }
-
-
-def _certificates() -> Path:
-    """The host's, which may hold a company's own; else those that pip brings."""
-    if CERTIFICATES.is_file():
-        return CERTIFICATES.resolve()
-    pip = importlib.util.find_spec("pip")
-    place = Path(pip.origin).parent / "_vendor/certifi/cacert.pem" if pip and pip.origin else None
-    if place is None or not place.is_file():
-        raise StepFailed("no CA certificates found", where=str(CERTIFICATES), next="apt-get install ca-certificates")
-    return place
 
 
 def libraries(files: Iterable[Path], *, inside: Path | None = None) -> Nodes:
