@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from functools import partial
 
 from devenv import look
 from devenv.apply import database_name, volume_of
@@ -15,7 +16,7 @@ from devenv.clients import helm as helming
 from devenv.clients.kube import KINDS, Kube
 from devenv.environment import Session
 from devenv.errors import Refused
-from devenv.model import Desired, Snapshot
+from devenv.model import Desired, Pod, Snapshot
 from devenv.report import Screen
 
 PROTECTED = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
@@ -29,6 +30,8 @@ def destroy(desired: Desired, session: Session, screen: Screen, *, delete_data: 
     with screen.stage("destroy") as stage:
         jobs = _remove_jobs(session.kube, desired, seen)
         _wait_for_pods(session.kube, desired, jobs, stage.waits)
+        if desired.bundled:
+            _stop_clients_first(session.kube, desired, seen, stage.waits)
         stage.waits(f"helm uninstalls {desired.release}")
         there = desired.release in look.releases(session.kube, desired.namespace)
         if there:
@@ -55,18 +58,38 @@ def _remove_jobs(kube: Kube, desired: Desired, seen: Snapshot) -> list[str]:
     return names
 
 
+def _stop_clients_first(kube: Kube, desired: Desired, seen: Snapshot, waits: Callable[[str], None]) -> None:
+    """Backend and Temporal end their work in the database: without it they would sit out their whole grace period."""
+    backend = [one for one in seen.workloads if one.key == f"Deployment/{desired.release}"]
+    temporal = [one for one in seen.workloads if one.name.startswith(f"{desired.release}-temporal-")]
+    for group in (backend, temporal):
+        for workload in group:
+            path = KINDS[("apps/v1", "Deployment")].path(desired.namespace, workload.name)
+            kube.patch(path, {"spec": {"replicas": 0}})
+        keys = {workload.key for workload in group}
+        _until(kube, desired.namespace, waits, partial(_owned_by, keys))
+
+
+def _owned_by(keys: set[str], pod: Pod) -> bool:
+    return pod.owner in keys
+
+
 def _wait_for_pods(kube: Kube, desired: Desired, owners: list[str], waits: Callable[[str], None]) -> None:
     """Until no pod is left whose name begins with that of an owner."""
-    stop = threading.Event()
     prefixes = tuple(f"{owner}-" for owner in owners)
-    if not prefixes:
-        return
+    if prefixes:
+        _until(kube, desired.namespace, waits, lambda pod: pod.name.startswith(prefixes))
+
+
+def _until(kube: Kube, namespace: str, waits: Callable[[str], None], left: Callable[[Pod], bool]) -> None:
+    """Waits until no pod is `left`."""
+    stop = threading.Event()
     try:
-        for snapshot in look.looks(kube, desired.namespace, stop):
-            left = [pod.name for pod in snapshot.pods if pod.name.startswith(prefixes)]
-            if not left:
+        for snapshot in look.looks(kube, namespace, stop):
+            names = [pod.name for pod in snapshot.pods if left(pod)]
+            if not names:
                 return
-            waits(f"waiting for {len(left)} pods to end: {left[0]}")
+            waits(f"waiting for {len(names)} pods to end: {names[0]}")
     finally:
         stop.set()
 

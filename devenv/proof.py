@@ -46,7 +46,7 @@ def smoke(kube: Kube, desired: Desired, template: str, waits: Waits, *, temporal
     why = ""
     while time.monotonic() < deadline:
         try:
-            answer = kube.call(f"{base}/requests", "POST", {"name": "smoke"})
+            answer = kube.call(f"{base}/requests", "POST", {"name": "smoke", "pinned": True})
             why = _judge(answer, temporal, template)
             if not why:
                 return _listed(kube, base, answer, temporal, deadline, waits)

@@ -69,7 +69,18 @@ def test_both_databases_have_the_schema_that_the_server_needs(env: Environment) 
         query = f"SELECT curr_version FROM schema_version WHERE db_name = '{database}'"
         versions.append(
             env.kubectl(
-                "exec", "backend-postgresql-0", "--", "psql", "-U", "postgres", "-d", database, "-Atc", query
+                "exec",
+                "backend-postgresql-0",
+                "--",
+                "psql",
+                "-h",
+                "/var/run/postgresql",
+                "-U",
+                "postgres",
+                "-d",
+                database,
+                "-Atc",
+                query,
             ).strip()
         )
     assert versions == ["1.19", "1.14"]

@@ -99,7 +99,7 @@ func etcdFlags(s Settings) []string {
 		"--peer-cert-file=" + s.pki("etcd.crt"), "--peer-key-file=" + s.pki("etcd.key"),
 		"--peer-client-cert-auth", "--peer-trusted-ca-file=" + s.pki("etcd-ca.crt"),
 		// the only member need not give others time to vote
-		"--heartbeat-interval=20", "--election-timeout=200",
+		"--heartbeat-interval=100", "--election-timeout=500",
 		"--snapshot-count=5000", "--log-level=warn",
 	}
 }
@@ -140,6 +140,8 @@ func managerFlags(s Settings) []string {
 		"--cluster-signing-cert-file=" + s.pki("ca.crt"), "--cluster-signing-key-file=" + s.pki("ca.key"),
 		"--client-ca-file=" + s.pki("ca.crt"), "--requestheader-client-ca-file=" + s.pki("front-proxy-ca.crt"),
 		"--allocate-node-cidrs=false", "--profiling=false", "--kube-api-qps=100", "--kube-api-burst=200",
+		// without a cloud and with one node, what is looked at in turns can be looked at less often
+		"--node-monitor-period=10s", "--pvclaimbinder-sync-period=2m", "--resource-quota-sync-period=10m",
 		"--flex-volume-plugin-dir=" + kubeletDir + "/flexvolumes",
 		"--controllers=*,-" + strings.Join(disabled, ",-"),
 	}
