@@ -236,6 +236,7 @@ def _watch(
     failures = 0
     version = ""
     while not stop.is_set():
+        began = time.monotonic()
         try:
             if not version:
                 version, records = _list(kube, row, namespace)
@@ -245,6 +246,8 @@ def _watch(
                 if what != "BOOKMARK":
                     changes.put((row[1], what, object["metadata"]["uid"], row[3]({**object, "kind": row[2]})))
             failures = 0
+            if time.monotonic() - began < 1.0:
+                stop.wait(0.5)  # a server that ends each watch at once must not be asked without pause
         except Gone:
             version = ""
         except Failure as error:

@@ -27,10 +27,10 @@ class Proof:
     template: str
 
     @property
-    def line(self) -> str:
+    def lines(self) -> tuple[str, str]:
         if self.workflow:
-            return f"workflow {self.workflow} ran through backend, listed by visibility"
-        return f"request {self.request} answered by backend from PostgreSQL"
+            return "workflow ran through backend, listed by visibility", self.workflow
+        return "request answered by backend from PostgreSQL", self.request
 
 
 def newest_template(seen: Snapshot, release: str) -> str:

@@ -217,8 +217,8 @@ def _rollout(environment: Environment, session: Session, screen: Screen, drawn: 
         finally:
             applying.stop()
         apply.tidy_jobs(session.kube, desired, look.once(session.kube, desired.namespace), target.jobs)
-        names = [name for name, _ in verdict.lines]
-        stage.says(f"revision {drawn.plan.revision}: {', '.join(dict.fromkeys(names))} ok")
+        names = list(dict.fromkeys(name for name, _ in verdict.lines))
+        stage.says(f"revision {drawn.plan.revision}, {len(names)} of {len(names)} ok", ", ".join(names))
 
 
 def _heal(session: Session, screen: Screen, desired: Desired, drawn: Drawn) -> None:
@@ -245,7 +245,7 @@ def _prove(environment: Environment, session: Session, screen: Screen) -> proof.
         stage.waits("asking the backend")
         template = proof.newest_template(look.once(session.kube, desired.namespace), desired.release)
         proven = proof.smoke(session.kube, desired, template, stage.waits, temporal=desired.temporal)
-        stage.says(proven.line)
+        stage.says(*proven.lines)
     return proven
 
 

@@ -91,14 +91,22 @@ class Screen:
             yield stage
         except BaseException as error:
             self._stop()
-            if isinstance(error, Failure):
-                self._row(stage.name, f"{stage.text or 'failed'}", time.monotonic() - stage.started, "bold red")
+            told = {True: "failed", False: "interrupted"}[isinstance(error, Failure)]
+            if isinstance(error, Failure | KeyboardInterrupt):
+                self._row(stage.name, told, time.monotonic() - stage.started, "bold red")
             raise
         self._stop()
         if stage.text:
             self._row(stage.name, stage.text, time.monotonic() - stage.started, "")
             for line in stage.more:
-                self.line(" " * NAME + line, "dim")
+                self._below(line)
+
+    def _below(self, text: str) -> None:
+        """Lines below a step, wrapped under it."""
+        import textwrap
+
+        for line in textwrap.wrap(redacted(text, self.secrets), self.width - NAME, break_on_hyphens=False) or [""]:
+            self.line(" " * NAME + line, "dim")
 
     def live(self, stage: Stage, text: str) -> None:
         text = redacted(text, self.secrets)
@@ -163,17 +171,20 @@ class Screen:
 class _Running:
     """The live line; rendered anew at each refresh, so that its clock goes on."""
 
+    FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+
     def __init__(self, screen: Screen, stage: Stage, text: str) -> None:
         self.screen = screen
         self.stage = stage
         self.text = text
 
     def __rich__(self) -> Any:
-        from rich.spinner import Spinner
         from rich.text import Text
 
-        clock = f"{time.monotonic() - self.stage.started:.0f} s"
-        room = self.screen.width - NAME - len(clock) - 4
+        lasted = time.monotonic() - self.stage.started
+        clock = f"{lasted:.0f} s"
+        room = self.screen.width - NAME - len(clock) - 2
         text = self.text if len(self.text) <= room else self.text[: room - 1] + "…"
-        line = Text.assemble((f"{self.stage.name:<{NAME}}", "bold cyan"), (text, ""), (f"  {clock}", "dim"))
-        return Spinner("dots", text=line)
+        frame = self.FRAMES[int(lasted * 8) % len(self.FRAMES)]
+        name = f"{self.stage.name:<{NAME - 2}}"
+        return Text.assemble((name, "bold cyan"), (f"{frame} ", "cyan"), text, (f"  {clock}", "dim"), no_wrap=True)

@@ -112,7 +112,7 @@ def smoke(environment: Environment, screen: Screen) -> dict[str, Any]:
             look.once(session.kube, environment.desired.namespace), environment.desired.release
         )
         proven = proof.smoke(session.kube, environment.desired, template, stage.waits, temporal=True)
-        stage.says(proven.line)
+        stage.says(*proven.lines)
     return {"schema": "devenv/temporal-smoke/v1", "workflow": proven.workflow, "run": proven.run}
 
 

@@ -41,13 +41,16 @@ def follow(kube: Kube, goal: Goal, applying: Callable[[], bool], waits: Waits) -
             busy = applying()
             verdict = health.judge(snapshot, goal.workloads, goal.jobs)
             if verdict.ready and not busy:
-                return verdict
+                # The watch may lag behind Helm's last write; a list does not.
+                verdict = health.judge(look.once(kube, goal.namespace), goal.workloads, goal.jobs)
+                if verdict.ready:
+                    return verdict
             first_seen = {problem.key: first_seen.get(problem.key, now) for problem in verdict.problems}
             lasting = [problem for problem in verdict.problems if _over(problem, now - first_seen[problem.key])]
             if lasting:
                 raise _failed(kube, goal.namespace, lasting)
             lines_since = {line: lines_since.get(line, now) for line in verdict.lines}
-            waits(_waiting(verdict, lines_since, now))
+            waits("helm applies" if busy and verdict.ready else _waiting(verdict, lines_since, now))
             if now - started > goal.timeout:
                 raise _timed_out(kube, goal, verdict)
     finally:
@@ -60,10 +63,9 @@ def _over(problem: Problem, lasted: float) -> bool:
 
 
 def _waiting(verdict: Verdict, since: dict[tuple[str, str], float], now: float) -> str:
-    """`history ok, web ok · backend: waiting for its readiness probe, 3 s`: what takes longest comes first."""
-    done = [name for name, text in verdict.lines if text == "ok"]
+    """`7 of 9 ok · backend: waiting for its readiness probe, 3 s (and 1 more)`: what takes longest is named."""
     open_ = sorted(((since[line], *line) for line in verdict.lines if line[1] != "ok"), key=lambda entry: entry[0])
-    parts = [f"{', '.join(done)} ok"] if done else []
+    parts = [f"{len(verdict.lines) - len(open_)} of {len(verdict.lines)} ok"]
     if open_:
         began, name, text = open_[0]
         more = f" (and {len(open_) - 1} more)" if len(open_) > 1 else ""

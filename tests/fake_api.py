@@ -15,7 +15,10 @@ Answer = tuple[int, Any]
 
 @dataclass
 class FakeApi:
-    """`answers`: "METHOD /path" → (status, body) or a function of the request's body; `asked`: all requests."""
+    """`answers`: "METHOD /path" → (status, body) or a function of the request's body; `asked`: all requests.
+
+    A watch has the method WATCH; one that is not in the table ends at once without a change.
+    """
 
     answers: dict[str, Answer | Callable[[Any], Answer]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
@@ -30,9 +33,10 @@ class FakeApi:
             def answer(self) -> None:
                 size = int(self.headers.get("Content-Length") or 0)
                 body = json.loads(self.rfile.read(size)) if size else None
-                key = f"{self.command} {self.path.partition('?')[0]}"
+                command = "WATCH" if "watch=1" in self.path else self.command
+                key = f"{command} {self.path.partition('?')[0]}"
                 fake.asked.append(f"{self.command} {self.path}")
-                found = fake.answers.get(key, (404, {"message": "not found"}))
+                found = fake.answers.get(key, (200, "") if command == "WATCH" else (404, {"message": "not found"}))
                 status, answer = found(body) if callable(found) else found
                 data = answer.encode() if isinstance(answer, str) else json.dumps(answer).encode()
                 self.send_response(status)

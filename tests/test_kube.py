@@ -91,7 +91,7 @@ def test_delete_of_what_is_not_there_is_no_error(kube: Kube) -> None:
 
 def test_a_watch_yields_changes_and_says_when_it_must_start_again(api: FakeApi, kube: Kube) -> None:
     lines = [{"type": "ADDED", "object": {"a": 1}}, {"type": "ERROR", "object": {"code": 410, "message": "too old"}}]
-    api.answers["GET /x"] = (200, "".join(json.dumps(line) + "\n" for line in lines))
+    api.answers["WATCH /x"] = (200, "".join(json.dumps(line) + "\n" for line in lines))
     changes = kube.watch("/x", "1", threading.Event())
     assert next(changes) == ("ADDED", {"a": 1})
     with pytest.raises(Gone):
@@ -133,13 +133,8 @@ def test_looks_begin_with_a_list_and_go_on_with_each_change(api: FakeApi, kube: 
             {"metadata": {"resourceVersion": "1"}, "items": []},
         )
     pod = {"metadata": {"name": "p", "uid": "u", "resourceVersion": "2"}, "spec": {}, "status": {"phase": "Pending"}}
-    answers = iter(
-        [
-            (200, {"metadata": {"resourceVersion": "1"}, "items": []}),
-            (200, json.dumps({"type": "ADDED", "object": pod}) + "\n"),
-        ]
-    )
-    api.answers["GET /api/v1/namespaces/n/pods"] = lambda _: next(answers, (200, ""))
+    changes = iter([(200, json.dumps({"type": "ADDED", "object": pod}) + "\n")])
+    api.answers["WATCH /api/v1/namespaces/n/pods"] = lambda _: next(changes, (200, ""))
     stop = threading.Event()
     for snapshot in look.looks(kube, "n", stop, tick=0.2):
         if snapshot.pods:

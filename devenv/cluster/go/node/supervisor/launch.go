@@ -124,7 +124,7 @@ func place(s *Settings) error {
 		return err
 	}
 	s.Network.MTU = mtu
-	s.Resolvers, s.Search = hostResolvers()
+	s.Resolvers, s.Search = hostResolvers(os.ReadFile)
 	return writeJSON(s.state("network.json"), s.Network)
 }
 

@@ -108,20 +108,13 @@ func isScript(path string) (bool, error) {
 	return string(start[:]) == "#!", err
 }
 
-// mountResolvConf makes name resolution work for what runs inside but is no pod, such as pulling an image.
+// mountResolvConf makes name resolution work for what runs inside but is no pod, such as pulling an image: where the
+// host's file is a link into its /run, there is none here yet.
 func mountResolvConf(s Settings, path string) error {
-	text := []byte(s.resolvConf())
-	if strings.HasPrefix(path, "/run/") {
-		return writeFile(path, text, 0o644)
-	}
-	if path == "" {
+	if !strings.HasPrefix(path, "/run/") {
 		return nil
 	}
-	own := "/run/resolv.conf"
-	if err := writeFile(own, text, 0o644); err != nil {
-		return err
-	}
-	return mount(own, path, "", unix.MS_BIND, "")
+	return writeFile(path, []byte(s.resolvConf()), 0o644)
 }
 
 // mountSys mounts a /sys that shows our own network interfaces, with the host's cgroups under it as before.

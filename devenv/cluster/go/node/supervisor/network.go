@@ -147,6 +147,7 @@ func joinHost(s Settings, pid int) error {
 	if err := rememberForwarding(filepath.Dir(s.Run)); err != nil {
 		return err
 	}
+	passFirewall(s)
 	return nft(s, fmt.Sprintf(`
 table ip %[1]s
 delete table ip %[1]s
@@ -165,6 +166,7 @@ func leaveHost(s Settings) error {
 			return fmt.Errorf("removing the interface %s: %w", s.link(), err)
 		}
 	}
+	leaveFirewall(s)
 	return nft(s, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", s.table()))
 }
 

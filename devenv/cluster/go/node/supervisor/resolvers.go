@@ -3,16 +3,24 @@ package supervisor
 import (
 	"net/netip"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
+	"time"
 )
 
-// systemd-resolved's stub listens on the host's loopback, where we cannot reach it; this file has what is behind it.
-const behindStub = "/run/systemd/resolve/resolv.conf"
+// resolverFiles are read until one names a server that we can reach. A stub that listens on the host's loopback (that of
+// systemd-resolved, or NetworkManager's) is out of our reach; the files after the first name what is behind it.
+var resolverFiles = []string{
+	"/etc/resolv.conf", "/run/systemd/resolve/resolv.conf",
+	"/run/NetworkManager/no-stub-resolv.conf", "/run/NetworkManager/resolv.conf",
+}
 
 // hostResolvers are the name servers that can be reached from another network namespace, and the search domains.
-func hostResolvers() (servers, search []string) {
-	for _, path := range []string{"/etc/resolv.conf", behindStub} {
-		text, err := os.ReadFile(path)
+func hostResolvers(read func(string) ([]byte, error)) (servers, search []string) {
+	for _, path := range resolverFiles {
+		text, err := read(path)
 		if err != nil {
 			continue
 		}
@@ -21,6 +29,40 @@ func hostResolvers() (servers, search []string) {
 		}
 	}
 	return nil, search
+}
+
+// readOnHost reads files below the host's /run, which is hidden from us, through the handle kept of it.
+func readOnHost(run *os.Root) func(string) ([]byte, error) {
+	return func(path string) ([]byte, error) {
+		if target, err := os.Readlink(path); err == nil { // to below /run, absolute or relative to /etc
+			path = filepath.Join("/etc", target)
+			if filepath.IsAbs(target) {
+				path = target
+			}
+		}
+		if below, ok := strings.CutPrefix(path, "/run/"); ok {
+			return run.ReadFile(below)
+		}
+		return os.ReadFile(path)
+	}
+}
+
+// followResolvers passes the host's name servers on when they change, as they do when a laptop moves.
+func followResolvers(s Settings, run *os.Root, b *board, stop <-chan struct{}) {
+	for pause(stop, 5*time.Second) {
+		servers, search := hostResolvers(readOnHost(run))
+		if len(servers) == 0 || (slices.Equal(servers, s.Resolvers) && slices.Equal(search, s.Search)) {
+			continue
+		}
+		say("the host's name servers are now %s", strings.Join(servers, " "))
+		s.Resolvers, s.Search = servers, search
+		for path, text := range map[string]string{s.etc("resolv.conf"): s.resolvConf(), s.etc("Corefile"): corefile(s)} {
+			if err := writeFile(path, []byte(text), 0o644); err != nil {
+				say("%v", err)
+			}
+		}
+		signalParts(b, syscall.SIGUSR1, []string{"coredns"}) // reads its file anew and drops no question
+	}
 }
 
 func parseResolvers(text string) (servers, search []string) {

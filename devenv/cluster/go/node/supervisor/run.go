@@ -49,6 +49,7 @@ func Init(args []string) error {
 type supervisor struct {
 	settings Settings
 	mended   []string
+	hostRun  *os.Root
 }
 
 // setUp does everything that can fail for good; nothing runs yet.
@@ -61,6 +62,10 @@ func setUp(s Settings) (supervisor, error) {
 		return supervisor{}, fmt.Errorf("setting the host name: %w", err)
 	}
 	if err := enterCgroup(s.cgroup()); err != nil {
+		return supervisor{}, err
+	}
+	hostRun, err := os.OpenRoot("/run")
+	if err != nil {
 		return supervisor{}, err
 	}
 	if err := mountInside(s); err != nil {
@@ -80,7 +85,7 @@ func setUp(s Settings) (supervisor, error) {
 	if err := os.MkdirAll(s.state("volumes"), 0o700); err != nil {
 		return supervisor{}, err
 	}
-	return supervisor{s, made}, writeConfigs(s, snapshotter)
+	return supervisor{s, made, hostRun}, writeConfigs(s, snapshotter)
 }
 
 // serve starts every component and returns when it was told to end and all is ended.
@@ -117,6 +122,7 @@ func (v supervisor) serve() error {
 	go watchNode(s, client, b, began, stop)
 	go watchDNS(s, b, stop)
 	go logPhases(b, stop)
+	go followResolvers(s, v.hostRun, b, stop)
 	go func() {
 		for pause(stop, time.Minute) {
 			trimLogs(s.state("logs"), logLimit)

@@ -49,6 +49,22 @@ func TestResolversThatOnlyTheHostReachesAreLeftOut(t *testing.T) {
 	}
 }
 
+func TestWhatIsBehindTheStubIsFound(t *testing.T) {
+	files := map[string]string{
+		"/etc/resolv.conf":                 "nameserver 127.0.0.53\nsearch lost.example\n",
+		"/run/systemd/resolve/resolv.conf": "nameserver 192.0.2.8\nsearch kept.example\n",
+	}
+	servers, search := hostResolvers(func(path string) ([]byte, error) {
+		if text, ok := files[path]; ok {
+			return []byte(text), nil
+		}
+		return nil, os.ErrNotExist
+	})
+	if !slices.Equal(servers, []string{"192.0.2.8"}) || !slices.Equal(search, []string{"kept.example"}) {
+		t.Error(servers, search)
+	}
+}
+
 func TestCertificatesAreKeptUntilSomethingIsWrongWithThem(t *testing.T) {
 	s, now := settings(t), time.Now()
 	made := func(when time.Time) []string {

@@ -1,0 +1,100 @@
+"""A rollout is followed until it is ready, or until a problem has outlasted its patience."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from devenv import look, watch
+from devenv.clients.kube import Kube
+from devenv.errors import RolloutFailed
+from devenv.watch import Goal
+from tests.fake_api import FakeApi
+
+GOAL = Goal("n", ("Deployment/app",), (), 5.0)
+DEPLOYMENT = "/apis/apps/v1/namespaces/n/deployments"
+PODS = "/api/v1/namespaces/n/pods"
+
+
+def listed(*items: dict[str, Any]) -> tuple[int, Any]:
+    return 200, {"metadata": {"resourceVersion": "1"}, "items": list(items)}
+
+
+def deployment(ready: int) -> dict[str, Any]:
+    status = {
+        "observedGeneration": 1,
+        "replicas": 1,
+        "updatedReplicas": 1,
+        "readyReplicas": ready,
+        "availableReplicas": ready,
+    }
+    return {"metadata": {"name": "app", "uid": "d", "generation": 1}, "spec": {"replicas": 1}, "status": status}
+
+
+def pod(state: dict[str, Any], restarts: int = 0) -> dict[str, Any]:
+    owner = {"kind": "ReplicaSet", "name": "app-1", "controller": True}
+    container = {"name": "main", "ready": False, "restartCount": restarts, "state": state}
+    labels = {"pod-template-hash": "1"}
+    meta = {"name": "app-1-x", "uid": "p", "labels": labels, "ownerReferences": [owner]}
+    return {"metadata": meta, "spec": {}, "status": {"phase": "Running", "containerStatuses": [container]}}
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApi]:
+    fake = FakeApi().start()
+    for path, plural, _, _ in look.READS:
+        fake.answers[f"GET {path}/namespaces/n/{plural}"] = listed()
+    yield fake
+    fake.stop()
+
+
+def follow(api: FakeApi, folder: Path, applying: Any = lambda: False) -> list[str]:
+    said: list[str] = []
+    watch.follow(Kube(api.kubeconfig(folder), "fake"), GOAL, applying, said.append)
+    return said
+
+
+def test_it_ends_when_helm_is_over_and_all_is_ready(api: FakeApi, tmp_path: Path) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    busy = iter([True, True])
+    assert follow(api, tmp_path, lambda: next(busy, False)) == ["helm applies", "helm applies"]
+
+
+def test_it_does_not_believe_a_watch_that_lags_behind_helm(api: FakeApi, tmp_path: Path) -> None:
+    pictures = iter([listed(deployment(1)), listed(deployment(0))])
+    api.answers[f"GET {DEPLOYMENT}"] = lambda _: next(pictures, listed(deployment(1)))
+    assert follow(api, tmp_path)  # it went on waiting after the first picture
+
+
+def test_a_crash_loop_fails_with_the_log_line_that_explains(api: FakeApi, tmp_path: Path) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(0))
+    crashed = {"waiting": {"reason": "CrashLoopBackOff"}}
+    api.answers[f"GET {PODS}"] = listed(pod(crashed, restarts=3))
+    api.answers[f"GET {PODS}/app-1-x/log"] = (200, 'start\npassword authentication failed for user "x"\n')
+    with pytest.raises(RolloutFailed) as failed:
+        follow(api, tmp_path)
+    assert failed.value.what == "Deployment/app does not start"
+    assert failed.value.where == "pod app-1-x, container main"
+    assert failed.value.why == 'PostgreSQL refuses the password: "password authentication failed for user "x""'
+
+
+def test_a_helm_that_fails_ends_it_at_once(api: FakeApi, tmp_path: Path) -> None:
+    def failed() -> bool:
+        raise RolloutFailed("helm said no")
+
+    with pytest.raises(RolloutFailed, match="helm said no"):
+        follow(api, tmp_path, failed)
+
+
+def test_when_the_time_is_over_it_says_what_was_waited_for(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(0))
+    api.answers[f"GET {PODS}"] = listed(pod({"running": {}}))
+    monkeypatch.setattr("tests.test_watch.GOAL", Goal("n", ("Deployment/app",), (), 0.3))
+    with pytest.raises(RolloutFailed) as failed:
+        follow(api, tmp_path)
+    assert failed.value.what == "not ready after 0 s: app: waiting for its readiness probe"
