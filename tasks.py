@@ -111,13 +111,13 @@ def plain_task(body: Callable[..., None]) -> Task[Callable[..., Any]]:
 
 
 @environment_task
-def redeploy(screen: Any, flags: Flags, smoke: bool = False) -> None:
+def redeploy(screen: Any, flags: Flags, smoke: bool = False, no_wait: bool = False) -> None:
     """Bring the environment to what it should be, and prove it with a workflow that ran."""
     from devenv import environment
     from devenv import redeploy as story
 
     wanted = environment.describe(flags)
-    result = story.redeploy(wanted, screen, smoke=smoke)
+    result = story.redeploy(wanted, screen, smoke=smoke, wait=not no_wait)
     if flags.output == "json":
         screen.answer(result.record())
     screen.line(story.farewell(wanted.desired, result), "bold green")

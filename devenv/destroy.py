@@ -10,7 +10,7 @@ import threading
 from collections.abc import Callable
 from functools import partial
 
-from devenv import look
+from devenv import lease, look
 from devenv.apply import database_name, volume_of
 from devenv.clients import helm as helming
 from devenv.clients.kube import KINDS, Kube
@@ -26,6 +26,14 @@ def destroy(desired: Desired, session: Session, screen: Screen, *, delete_data: 
     """Uninstalls the release and waits until its pods are gone. A release that is not there is no error."""
     if desired.namespace in PROTECTED and delete_data:
         raise Refused(f"no data is deleted in namespace {desired.namespace}", where=f"namespace {desired.namespace}")
+    if session.kube.find(f"/api/v1/namespaces/{desired.namespace}") is None:
+        screen.line(f"namespace {desired.namespace} is not there: nothing to destroy")
+        return
+    with lease.alone(session.kube, desired, screen):
+        _destroy(desired, session, screen, delete_data=delete_data)
+
+
+def _destroy(desired: Desired, session: Session, screen: Screen, *, delete_data: bool) -> None:
     seen = look.once(session.kube, desired.namespace)
     with screen.stage("destroy") as stage:
         jobs = _remove_jobs(session.kube, desired, seen)

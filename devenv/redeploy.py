@@ -1,6 +1,6 @@
 """The story of a redeploy, one line per stage.
 
-    look → plan → secret → release → rollout → proof
+    look → plan → lock → secret → release and rollout → proof
 
 Records are passed forward; each stage tells what it did. Interrupted at any moment, the next run goes on.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devenv import apply, look, proof, watch
+from devenv import apply, lease, look, proof, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.environment import Environment, Session, connect
@@ -57,24 +57,31 @@ class Drawn:
     snapshot: Snapshot
 
 
-def redeploy(environment: Environment, screen: Screen, *, smoke: bool = False) -> Result:
+def redeploy(environment: Environment, screen: Screen, *, smoke: bool = False, wait: bool = True) -> Result:
     """Brings the environment to what it should be, and proves it."""
     started = time.monotonic()
     session = reach(environment, screen, start=True)
+    drawn = _plan(environment, session, screen)
+    if drawn.plan.nothing_to_do:
+        proven = _prove(environment, session, screen) if smoke else None
+        return Result(drawn.plan, drawn.plan.revision - 1, proven, time.monotonic() - started)
+    _images(environment, session, screen)
+    apply.namespace(session.kube, environment.desired.namespace)
+    with lease.alone(session.kube, environment.desired, screen, wait=wait) as taken:
+        if taken.waited or taken.over:
+            drawn = _plan(environment, session, screen)
+        _heal(environment, session, screen, drawn, taken)
+        _secret(environment, session, screen, drawn)
+        _rollout(environment, session, screen, drawn)
+        proven = _prove(environment, session, screen)
+    return Result(drawn.plan, drawn.plan.revision, proven, time.monotonic() - started)
+
+
+def _plan(environment: Environment, session: Session, screen: Screen) -> Drawn:
     with screen.stage("plan") as stage:
         drawn = draw(environment, session, stage.waits)
         stage.says(*summary(environment.desired, drawn.plan))
-    if drawn.plan.nothing_to_do:
-        return _as_it_is(environment, session, screen, drawn, started, smoke=smoke)
-    if session.target.embedded:
-        _images(environment, session, screen)
-    if environment.desired.bundled and environment.desired.internal_postgres:
-        _secret(environment, session, screen, drawn.snapshot)
-    else:
-        apply.namespace(session.kube, environment.desired.namespace)
-    _rollout(environment, session, screen, drawn)
-    proven = _prove(environment, session, screen)
-    return Result(drawn.plan, drawn.plan.revision, proven, time.monotonic() - started)
+    return drawn
 
 
 def reach(environment: Environment, screen: Screen, *, start: bool) -> Session:
@@ -174,18 +181,10 @@ def _asked(desired: Desired) -> str:
     return f"Temporal {'on' if desired.temporal else 'off'}{by}, {database}"
 
 
-def _as_it_is(
-    environment: Environment, session: Session, screen: Screen, drawn: Drawn, started: float, *, smoke: bool
-) -> Result:
-    proven = _prove(environment, session, screen) if smoke else None
-    revision = drawn.seen.release.revision if drawn.seen.release else 0
-    return Result(drawn.plan, revision, proven, time.monotonic() - started)
-
-
 def _images(environment: Environment, session: Session, screen: Screen) -> None:
     from devenv.cluster import start
 
-    if not environment.desired.bundled:
+    if not (session.target.embedded and environment.desired.bundled):
         return
     with screen.stage("images") as stage:
         loaded = start.load_images(session.target.embedded, stage.waits, temporal=environment.desired.temporal)
@@ -193,11 +192,12 @@ def _images(environment: Environment, session: Session, screen: Screen) -> None:
             stage.says(f"{', '.join(loaded)} loaded into the cluster")
 
 
-def _secret(environment: Environment, session: Session, screen: Screen, seen: Snapshot) -> None:
+def _secret(environment: Environment, session: Session, screen: Screen, drawn: Drawn) -> None:
+    if not (environment.desired.bundled and environment.desired.internal_postgres):
+        return
     with screen.stage("database") as stage:
         stage.waits("looking for the database's password")
-        apply.namespace(session.kube, environment.desired.namespace)
-        password = apply.password(session.kube, environment.desired, seen)
+        password = apply.password(session.kube, environment.desired, drawn.snapshot)
         screen.secrets.add(password.value)
         stage.says("password made" if password.made else "password kept")
 
@@ -205,9 +205,6 @@ def _secret(environment: Environment, session: Session, screen: Screen, seen: Sn
 def _rollout(environment: Environment, session: Session, screen: Screen, drawn: Drawn) -> None:
     """Helm applies in the background while the cluster is followed, so that a failing hook is seen as well."""
     desired = environment.desired
-    release = drawn.seen.release
-    if release is not None and release.status.startswith("pending-"):
-        _heal(session, screen, desired, drawn)
     target = goal(desired, drawn.wanted)
     with screen.stage("rollout") as stage:
         stage.waits(f"helm applies revision {drawn.plan.revision}")
@@ -221,17 +218,19 @@ def _rollout(environment: Environment, session: Session, screen: Screen, drawn: 
         stage.says(f"revision {drawn.plan.revision}, {len(names)} of {len(names)} ok", ", ".join(names))
 
 
-def _heal(session: Session, screen: Screen, desired: Desired, drawn: Drawn) -> None:
+def _heal(environment: Environment, session: Session, screen: Screen, drawn: Drawn, taken: lease.Taken) -> None:
+    """A release left pending is marked failed, but only when the run that held it is known to be dead."""
     release = drawn.seen.release
-    if release is None:
+    if release is None or not release.status.startswith("pending-"):
         return
+    desired = environment.desired
     quiet = time.time() - release.modified
-    if quiet < 60:
+    if not taken.over and quiet < desired.timeouts["rollout"]:
         raise Refused(
-            f"another run is at work: revision {release.revision} is {release.status}",
+            f"somebody else's helm may be at work: revision {release.revision} is {release.status}",
             where=f"release {release.name} in namespace {desired.namespace}",
-            why=f"it was touched {quiet:.0f} s ago",
-            next="wait a minute, then run the same command again",
+            why=f"no run of devenv holds it, and it was touched {quiet:.0f} s ago",
+            next=f"wait for it; after {desired.timeouts['rollout']:.0f} s of silence devenv takes it for dead",
         )
     apply.heal_pending(session.kube, desired.namespace, release)
     screen.line(f"revision {release.revision} was left {release.status} by a run that ended: marked failed", "yellow")

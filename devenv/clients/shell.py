@@ -5,6 +5,7 @@ Secrets go in by standard input or by file, never by argv.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
@@ -87,6 +88,7 @@ class Running:
             _timeout=timeout,
             _timeout_signal=SIGTERM,
             _new_session=True,
+            _preexec_fn=_end_with_parent,
         )
 
     @property
@@ -136,6 +138,17 @@ def run(
     return Running(
         argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout, on_line=on_line, drop=drop
     ).wait()  # fmt: skip
+
+
+def _end_with_parent() -> None:
+    """In the child: SIGTERM when we die, even by SIGKILL, so that no helm goes on without a run that holds the lock.
+
+    Source: prctl(2), PR_SET_PDEATHSIG. On other systems than Linux there is no such thing.
+    """
+    import ctypes
+
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(1, SIGTERM)
 
 
 def _environment(env: Mapping[str, str], drop: tuple[str, ...]) -> dict[str, str]:

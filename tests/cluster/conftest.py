@@ -42,7 +42,7 @@ class Environment:
     def inv(self, *words: str, temporal: bool = True, **env: str) -> shell.Output:
         """Runs a task in this namespace; what it printed is shown when the test fails."""
         task, rest = words[0], words[1:]
-        argv = [
+        argv: list[str | Path] = [
             sys.executable,
             PROJECT / "tasks.py",
             task,

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"os"
+	"runtime"
 	"strings"
 )
 
@@ -191,6 +192,10 @@ disabled_plugins = [
 [plugins.'io.containerd.internal.v1.opt']
   path = "/run/containerd/opt"
 
+[[plugins.'io.containerd.transfer.v1.local'.unpack_config]]
+  platform = "linux/%[7]s"
+  snapshotter = %[3]q
+
 [plugins.'io.containerd.cri.v1.images']
   snapshotter = %[3]q
   [plugins.'io.containerd.cri.v1.images'.pinned_images]
@@ -213,7 +218,7 @@ disabled_plugins = [
         BinaryName = "%[5]s/runc"
         Root = "/run/runc"
         SystemdCgroup = false
-`, s.state("containerd"), s.socket(), snapshotter, pauseImage, binaries, cniConfig)
+`, s.state("containerd"), s.socket(), snapshotter, pauseImage, binaries, cniConfig, runtime.GOARCH)
 }
 
 func corefile(s Settings) string {
