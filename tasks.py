@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -384,5 +385,14 @@ def _with_flags(words: list[str]) -> list[str]:
     return words
 
 
+def main() -> None:
+    """Runs the command line; a reader that stops reading (`inv logs | head`) is no error."""
+    try:
+        Devenv(name="devenv", namespace=namespace, version=__version__, binary="inv").run()
+        sys.stdout.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 if __name__ == "__main__":
-    Devenv(name="devenv", namespace=namespace, version=__version__, binary="inv").run()
+    main()

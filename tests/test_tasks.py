@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -77,6 +76,13 @@ def test_set_may_be_given_again_and_again(tmp_path: Path) -> None:
     assert json.loads(output.stdout)["values"]["x"] == {"a": 1, "b": "two"}
 
 
+def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
+    output = shell.run(
+        ["sh", "-c", f"'{sys.executable}' '{PROJECT}/tasks.py' --list | true"], env={"HOME": str(tmp_path)}
+    )
+    assert output.stderr == ""
+
+
 # A task may import only what it needs: the rest is paid for by every start.
 NEEDLESS = {
     ("--list",): ("kubernetes", "sh", "rich", "dotenv"),
@@ -101,13 +107,16 @@ def test_the_bootstrap_costs_nothing_the_second_time(tmp_path: Path) -> None:
     if not (PROJECT / ".venv" / "requirements.lock").exists():
         pytest.skip("these tests were not started by ./inv, so there is no .venv of its making")
 
-    def best(argv: list[str | Path]) -> float:
-        times = []
-        for _ in range(5):
-            started = time.monotonic()
-            shell.run(argv, env={"HOME": str(tmp_path)}, cwd=tmp_path)
-            times.append(time.monotonic() - started)
-        return min(times)
+    def timed(argv: list[str | Path]) -> float:
+        started = time.monotonic()
+        shell.run(argv, env={"HOME": str(tmp_path)}, cwd=tmp_path)
+        return time.monotonic() - started
 
-    by_hand = best([PROJECT / ".venv" / "bin" / "python", PROJECT / "tasks.py", "--version"])
-    assert best([inv_path, "--version"]) - by_hand <= 0.02 + 0.02 * (os.getloadavg()[0] > 1)
+    # Other programs of this machine only ever add time, so the best of each side is nearest to the truth.
+    by_hand = by_inv = float("inf")
+    for _ in range(12):
+        by_hand = min(by_hand, timed([PROJECT / ".venv" / "bin" / "python", PROJECT / "tasks.py", "--version"]))
+        by_inv = min(by_inv, timed([inv_path, "--version"]))
+        if by_inv - by_hand <= 0.02:
+            return
+    raise AssertionError(f"{by_inv - by_hand:.3f} s more than without it")
