@@ -240,7 +240,7 @@ def test_a_component_that_does_not_come_up_is_named_with_its_log(place: Path) ->
 
         with pytest.raises(StepFailed, match="etcd ended 4 times, last with exit code 1") as failed:
             embedded.up("default", have, crash_again)
-    assert told == ["cluster default: waiting for etcd"]
+    assert told == ["waiting for etcd"]
     assert failed.value.why == "no space left on device"
     assert failed.value.where == str(logs / "etcd.log")
 
@@ -248,7 +248,7 @@ def test_a_component_that_does_not_come_up_is_named_with_its_log(place: Path) ->
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"phase": "degraded", "components": [crashed(9)]}, "mending it"),
+        ({"phase": "degraded", "components": [crashed(9)]}, "etcd crashes"),
         ({"programs": {"devenv-node": "/the/one/of/before"}}, "its programs changed"),
     ],
 )
@@ -264,7 +264,7 @@ def test_a_cluster_that_is_not_as_wanted_is_ended_first(place: Path, changes: di
 def test_down_passes_on_what_is_waited_for(place: Path) -> None:
     told: list[str] = []
     _down_with(place, 'echo "2 containers to end"', told)
-    assert told == ["cluster default: ending it", "cluster default: waiting for 2 containers to end"]
+    assert told == ["ending default", "waiting for 2 containers to end"]
 
 
 def _down_with(place: Path, script: str, told: list[str]) -> None:

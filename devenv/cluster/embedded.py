@@ -52,7 +52,7 @@ def up(name: str, programs: Mapping[str, Path], waits: Waits) -> Cluster:
         return _cluster(name, seen)
     check_host(name)
     if seen is not None and (seen.crashing or seen.programs != wanted):
-        waits(f"cluster {name}: {'mending it' if seen.crashing else 'its programs changed'}, so it is started anew")
+        waits(f"{name} is started anew: {f'{seen.crashing.name} crashes' if seen.crashing else 'its programs changed'}")
         _end(name, programs["devenv-node"], programs["nft"], waits)
     if not condition.alive(name):
         _start(name, wanted, waits)
@@ -78,7 +78,7 @@ def down(name: str, waits: Waits) -> None:
 def delete(name: str, waits: Waits) -> None:
     """Ends the cluster and deletes its data: nothing of it is left."""
     down(name, waits)
-    waits(f"cluster {name}: deleting its data")
+    waits(f"deleting the data of {name}")
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(state(name))
     with contextlib.suppress(OSError):  # another cluster's is still in it
@@ -154,7 +154,7 @@ def _tools(name: str, waits: Waits) -> tuple[Path, Path]:
 
 
 def _start(name: str, programs: Mapping[str, str], waits: Waits) -> None:
-    waits(f"cluster {name}: starting it")
+    waits(f"starting {name}")
     where = state(name)
     where.mkdir(parents=True, exist_ok=True)
     (where / "programs.json").write_text(json.dumps(programs))
@@ -181,7 +181,7 @@ def _follow(name: str, waits: Waits) -> Condition:
             return seen
         if seen is not None and (part := seen.crashing):
             raise _failed(name, part.name, f"{part.name} ended {part.restarts + 1} times, last with {part.exit}")
-        text = f"cluster {name}: waiting for {seen.waiting}" if seen else f"cluster {name}: starting it"
+        text = f"waiting for {seen.waiting}" if seen else f"starting {name}"
         if text != told:
             waits(text)
             told = text
@@ -200,9 +200,9 @@ def _failed(name: str, part: str, what: str) -> StepFailed:
 
 
 def _end(name: str, node: Path, nft: Path, waits: Waits) -> None:
-    waits(f"cluster {name}: ending it")
+    waits(f"ending {name}")
     argv: list[str | Path] = [node, "down", "--run", condition.directory(name), "--nft", nft]
-    output = shell.run(argv, on_line=lambda line: waits(f"cluster {name}: waiting for {line}"), timeout=90)
+    output = shell.run(argv, on_line=lambda line: waits(f"waiting for {line}"), timeout=90)
     if output.code != 0:
         raise StepFailed(
             f"cluster {name} does not end",
