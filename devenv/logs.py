@@ -118,6 +118,8 @@ def _follow(kube: Kube, namespace: str, component: str, write: Callable[[Source,
                 write(*lines.get(timeout=0.5))
             except queue.Empty:
                 continue
+    except KeyboardInterrupt:
+        return
     finally:
         stop.set()
 

@@ -132,7 +132,10 @@ def ui(environment: Environment, screen: Screen, port: int) -> None:
             screen.line(f"Temporal UI: http://{match.group(1)}   (Ctrl-C ends it)", "bold")
 
     started = time.monotonic()
-    output = shell.run([str(word) for word in argv], on_line=told)
+    try:
+        output = shell.run([str(word) for word in argv], on_line=told)
+    except KeyboardInterrupt:
+        return
     lasted = time.monotonic() - started
     if "address already in use" in output.stderr:
         raise Refused(

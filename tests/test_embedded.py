@@ -280,7 +280,7 @@ def test_down_of_a_cluster_that_was_never_up_does_nothing(place: Path) -> None:
 
 
 def test_delete_leaves_nothing_and_can_be_repeated(place: Path) -> None:
-    _down_with(place, "exit 0", [])
+    _down_with(place, f"rm -rf '{condition.directory('default')}'", [])
     embedded.delete("default", lambda text: None)
     embedded.delete("default", lambda text: None)
     assert not embedded.state("default").exists()
