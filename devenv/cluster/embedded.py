@@ -54,9 +54,13 @@ def up(name: str, programs: Mapping[str, Path], waits: Waits) -> Cluster:
     if seen is not None and (seen.crashing or seen.programs != wanted):
         waits(f"{name} is started anew: {f'{seen.crashing.name} crashes' if seen.crashing else 'its programs changed'}")
         _end(name, programs["devenv-node"], programs["nft"], waits)
+    new = not (state(name) / "etcd").exists()
     if not condition.alive(name):
         _start(name, wanted, waits)
-    return _cluster(name, _follow(name, waits))
+    seen = _follow(name, waits)
+    if seen.mended and not new:
+        waits(f"made anew: certificates {', '.join(seen.mended)}")
+    return _cluster(name, seen)
 
 
 def find(name: str) -> Cluster | None:

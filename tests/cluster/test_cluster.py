@@ -229,7 +229,9 @@ def test_down_and_up_keep_the_data(database: str, have: dict[str, Path]) -> None
     embedded.down(NAME, told.append)
     assert not footprint(NAME) - {"state"}
     assert embedded.status(NAME).record()["running"] is False
+    (embedded.state(NAME) / "pki" / "coredns.crt").unlink()
     embedded.up(NAME, have, told.append)
+    assert told[-1] == "made anew: certificates coredns"
     pod = get("pod", "database")
     assert all(not entry["ready"] for entry in pod["status"]["containerStatuses"]) or _restarted(pod)
     wait_for_database()

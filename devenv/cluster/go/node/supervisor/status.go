@@ -8,9 +8,8 @@ import (
 // Status is the one file that tells the host how the cluster is. It is replaced as a whole whenever something changes.
 type Status struct {
 	Name       string            `json:"name"`
-	Phase      string            `json:"phase"` // starting, ready, degraded, stopping, failed
+	Phase      string            `json:"phase"` // starting, ready, degraded, stopping
 	Waiting    string            `json:"waiting"`
-	Failure    string            `json:"failure"`
 	Since      time.Time         `json:"since"`
 	Version    string            `json:"version"`
 	Server     string            `json:"server"`
@@ -90,9 +89,9 @@ func (b *board) await(stop <-chan struct{}, wanted func(Status) bool) bool {
 	}
 }
 
-// judge sets the phase and what is waited for; a phase that is an end is left alone.
+// judge sets the phase and what is waited for, until the end is near.
 func judge(s *Status) {
-	if s.Phase == "stopping" || s.Phase == "failed" {
+	if s.Phase == "stopping" {
 		return
 	}
 	s.Waiting = waitsFor(*s)
