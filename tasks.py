@@ -19,7 +19,7 @@ from invoke.program import Program
 from invoke.tasks import Task, task
 
 from devenv import __version__
-from devenv.errors import Failure, Interrupted
+from devenv.errors import Failure, InputWrong, Interrupted
 from devenv.settings import Flags
 
 # Tasks whose first argument may be given without its flag: task → flag.
@@ -112,13 +112,18 @@ def plain_task(body: Callable[..., None]) -> Task[Callable[..., Any]]:
 
 
 @environment_task
-def redeploy(screen: Any, flags: Flags, smoke: bool = False, no_wait: bool = False) -> None:
+def redeploy(
+    screen: Any, flags: Flags, smoke: bool = False, no_wait: bool = False, fresh: bool = False, reset_data: bool = False
+) -> None:
     """Bring the environment to what it should be, and prove it with a workflow that ran."""
     from devenv import environment
     from devenv import redeploy as story
 
+    if reset_data and not fresh:
+        raise InputWrong("--reset-data goes with --fresh only", where="--reset-data", next="--fresh --reset-data")
     wanted = environment.describe(flags)
-    result = story.redeploy(wanted, screen, smoke=smoke, wait=not no_wait)
+    how = story.How(smoke=smoke, wait=not no_wait, fresh=fresh, reset_data=reset_data)
+    result = story.redeploy(wanted, screen, how)
     if flags.output == "json":
         screen.answer(result.record())
     screen.line(story.farewell(wanted.desired, result), "bold green")

@@ -9,6 +9,7 @@ import base64
 import secrets
 from dataclasses import dataclass
 
+from devenv import drift
 from devenv import plan as planning
 from devenv.clients.helm import Helm, failed
 from devenv.clients.kube import KINDS, Conflict, Kube, Object
@@ -103,6 +104,16 @@ def _refuse_orphaned_volume(desired: Desired, seen: Snapshot, name: str) -> None
         why="a new password would not open the data that is in it",
         next=f"put Secret {name} back, or give the data up: inv destroy --delete-data",
     )
+
+
+def remove_additions(kube: Kube, desired: Desired, plan: Plan) -> None:
+    """Removes what was added by hand to lists that Helm's apply would leave as they are: variables, containers."""
+    for change in plan.changes:
+        kind, _, name = change.object.partition("/")
+        added = [field.path for field in change.fields if field.new is None and field.path.endswith("]")]
+        if added and ("apps/v1", kind) in KINDS:
+            path = KINDS[("apps/v1", kind)].path(desired.namespace, name)
+            kube.patch(path, drift.removal(added), how="strategic")
 
 
 class Applying:

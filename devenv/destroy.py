@@ -30,10 +30,11 @@ def destroy(desired: Desired, session: Session, screen: Screen, *, delete_data: 
         screen.line(f"namespace {desired.namespace} is not there: nothing to destroy")
         return
     with lease.alone(session.kube, desired, screen):
-        _destroy(desired, session, screen, delete_data=delete_data)
+        remove(desired, session, screen, delete_data=delete_data)
 
 
-def _destroy(desired: Desired, session: Session, screen: Screen, *, delete_data: bool) -> None:
+def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: bool) -> None:
+    """The same for a caller that holds the environment's Lease."""
     seen = look.once(session.kube, desired.namespace)
     with screen.stage("destroy") as stage:
         jobs = _remove_jobs(session.kube, desired, seen)

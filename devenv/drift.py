@@ -7,7 +7,7 @@ variables and containers nothing more may be there than was applied: an entry ad
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -95,3 +95,28 @@ def _same(wanted: Any, live: Any, path: str) -> bool:
 def _quantity(text: Any) -> Decimal | None:
     match = _QUANTITY.fullmatch(str(text))
     return Decimal(match.group(1)) * _UNITS[match.group(2) or ""] if match else None
+
+
+_PART = re.compile(r"([^.\[\]]+)(?:\[([^\]]*)\])?")
+
+
+def removal(paths: Sequence[str]) -> dict[str, Any]:
+    """The strategic merge patch that removes list entries by name: `spec.containers[app].env[X]`.
+
+    Source: kubernetes.io, "Update API Objects in Place Using kubectl patch", `$patch: delete`.
+    """
+    patch: dict[str, Any] = {}
+    for path in paths:
+        place: dict[str, Any] = patch
+        for key, name in _PART.findall(path):
+            if not name:
+                place = place.setdefault(key, {})
+                continue
+            items: list[dict[str, Any]] = place.setdefault(key, [])
+            found = next((item for item in items if item["name"] == name), None)
+            if found is None:
+                found = {"name": name}
+                items.append(found)
+            place = found
+        place["$patch"] = "delete"
+    return patch

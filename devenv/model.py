@@ -7,7 +7,7 @@ cluster ──────────→ Snapshot ┴→ Plan → apply → Sna
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -193,13 +193,17 @@ class Change:
 
 @dataclass(frozen=True)
 class Plan:
-    """What redeploy would do, and why; nothing to do when there is no reason."""
+    """What redeploy would do, and why; nothing to do when there is no reason.
+
+    `impossible` changes are refused by Kubernetes or Temporal; `left_behind` is data that the new state does not use.
+    """
 
     reasons: tuple[str, ...]
     changes: tuple[Change, ...]
     revision: int
     inputs: str
-    facts: tuple[str, ...] = field(default=())
+    impossible: tuple[str, ...] = ()
+    left_behind: tuple[str, ...] = ()
 
     @property
     def nothing_to_do(self) -> bool:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +68,38 @@ def make(inputs: str, wanted: Sequence[Object], seen: Seen) -> Plan:
         changes=tuple(changes),
         revision=(seen.release.revision if seen.release else 0) + 1,
         inputs=inputs,
+        impossible=tuple(_impossible(changes)),
+        left_behind=tuple(_left_behind(changes)),
     )
+
+
+# Fields that Kubernetes does not let change (apps/v1, batch/v1 and v1 API reference).
+IMMUTABLE = {
+    "StatefulSet": ("spec.volumeClaimTemplates", "spec.serviceName", "spec.selector", "spec.podManagementPolicy"),
+    "Deployment": ("spec.selector",),
+    "DaemonSet": ("spec.selector",),
+    "Job": ("spec.template", "spec.selector", "spec.completions", "spec.completionMode"),
+    "PersistentVolumeClaim": ("spec.storageClassName", "spec.accessModes", "spec.volumeName"),
+    "Service": ("spec.clusterIP",),
+}
+_SHARDS = re.compile(r"^\s*numHistoryShards:\s*(\d+)", re.M)
+
+
+def _impossible(changes: Sequence[Change]) -> Iterator[str]:
+    for change in changes:
+        for field in change.fields:
+            if field.path.startswith(IMMUTABLE.get(change.object.partition("/")[0], ("\0",))):
+                yield f"{change.object}: {field.path} cannot be changed"
+            old, new = (_SHARDS.search(str(text)) for text in (field.old, field.new))
+            if old and new and old.group(1) != new.group(1):
+                yield f"numHistoryShards is {old.group(1)} for the life of the database, not {new.group(1)}"
+
+
+def _left_behind(changes: Sequence[Change]) -> Iterator[str]:
+    """A StatefulSet that goes leaves its volume, and with it all data, unused."""
+    for change in changes:
+        if change.how == "remove" and change.object.startswith("StatefulSet/"):
+            yield f"{change.object} goes; its volume and all that is in it stay behind"
 
 
 def _changes(wanted: Sequence[Object], seen: Seen) -> list[Change]:

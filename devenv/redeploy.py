@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devenv import apply, lease, look, proof, watch
+from devenv import apply, destroy, lease, look, proof, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.environment import Environment, Session, connect
@@ -57,24 +57,55 @@ class Drawn:
     snapshot: Snapshot
 
 
-def redeploy(environment: Environment, screen: Screen, *, smoke: bool = False, wait: bool = True) -> Result:
+@dataclass(frozen=True)
+class How:
+    """How a redeploy is wanted: `smoke` also where nothing is to be done; `wait` for another run; `fresh`: the release
+    is removed first, with `reset_data` its data too."""
+
+    smoke: bool = False
+    wait: bool = True
+    fresh: bool = False
+    reset_data: bool = False
+
+
+def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Result:
     """Brings the environment to what it should be, and proves it."""
     started = time.monotonic()
     session = reach(environment, screen, start=True)
     drawn = _plan(environment, session, screen)
-    if drawn.plan.nothing_to_do:
-        proven = _prove(environment, session, screen) if smoke else None
+    if drawn.plan.nothing_to_do and not how.fresh:
+        proven = _prove(environment, session, screen) if how.smoke else None
         return Result(drawn.plan, drawn.plan.revision - 1, proven, time.monotonic() - started)
     _images(environment, session, screen)
     apply.namespace(session.kube, environment.desired.namespace)
-    with lease.alone(session.kube, environment.desired, screen, wait=wait) as taken:
-        if taken.waited or taken.over:
+    with lease.alone(session.kube, environment.desired, screen, wait=how.wait) as taken:
+        if how.fresh:
+            destroy.remove(environment.desired, session, screen, delete_data=how.reset_data)
+        if how.fresh or taken.waited or taken.over:
             drawn = _plan(environment, session, screen)
+        _refuse(environment, drawn.plan)
         _heal(environment, session, screen, drawn, taken)
         _secret(environment, session, screen, drawn)
         _rollout(environment, session, screen, drawn)
         proven = _prove(environment, session, screen)
     return Result(drawn.plan, drawn.plan.revision, proven, time.monotonic() - started)
+
+
+def _refuse(environment: Environment, plan: Plan) -> None:
+    """What cannot be done, or leaves data behind unasked, ends here: nothing was touched yet."""
+    desired = environment.desired
+    where = f"release {desired.release} in namespace {desired.namespace}"
+    if plan.impossible:
+        raise Refused(
+            "this change cannot be made in place",
+            where=where,
+            why="; ".join(plan.impossible[:3]),
+            next="undo it, or ./inv redeploy --fresh   (removes the release first, keeps the data)",
+        )
+    if plan.left_behind and not environment.settings.yes:
+        raise Refused(
+            "this change leaves data behind", where=where, why="; ".join(plan.left_behind), next="./inv redeploy --yes"
+        )
 
 
 def _plan(environment: Environment, session: Session, screen: Screen) -> Drawn:
@@ -208,6 +239,7 @@ def _rollout(environment: Environment, session: Session, screen: Screen, drawn: 
     target = goal(desired, drawn.wanted)
     with screen.stage("rollout") as stage:
         stage.waits(f"helm applies revision {drawn.plan.revision}")
+        apply.remove_additions(session.kube, desired, drawn.plan)
         applying = apply.Applying(session.helm, desired, drawn.plan, server_side=True)
         try:
             verdict = watch.follow(session.kube, target, applying.busy, stage.waits)

@@ -39,6 +39,10 @@ def plan(desired: Desired, made: Plan) -> None:
             console.print(f"    {field.path}: {_short(field.old)} → {_short(field.new)}", style="dim", markup=False)
         if len(change.fields) > 20:
             console.print(f"    and {len(change.fields) - 20} more fields", style="dim")
+    for text in made.impossible:
+        console.print(f"! impossible in place: {text}", style="bold red", markup=False)
+    for text in made.left_behind:
+        console.print(f"! left behind: {text}", style="bold red", markup=False)
 
 
 def _short(value: Any) -> str:
@@ -52,6 +56,8 @@ def plan_record(made: Plan) -> dict[str, Any]:
         "nothingToDo": made.nothing_to_do,
         "revision": made.revision,
         "reasons": list(made.reasons),
+        "impossible": list(made.impossible),
+        "leftBehind": list(made.left_behind),
         "changes": [
             {
                 "how": change.how,

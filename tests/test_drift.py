@@ -66,3 +66,13 @@ def test_a_secret_says_only_that_it_changed() -> None:
     [field] = drift.compare({"kind": "Secret", "data": {"a": "b2xk"}}, {"kind": "Secret", "data": {"a": "bmV3"}})
     assert "b2xk" not in str(field)
     assert "bmV3" not in str(field)
+
+
+def test_what_was_added_by_hand_is_removed_by_name() -> None:
+    base = "spec.template.spec.containers"
+    assert drift.removal([f"{base}[app].env[A.B]", f"{base}[app].env[C]", f"{base}[side]"]) == {
+        "spec": {"template": {"spec": {"containers": [
+            {"name": "app", "env": [{"name": "A.B", "$patch": "delete"}, {"name": "C", "$patch": "delete"}]},
+            {"name": "side", "$patch": "delete"},
+        ]}}}
+    }  # fmt: skip

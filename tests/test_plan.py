@@ -94,3 +94,35 @@ def test_equal_inputs_have_an_equal_fingerprint_and_the_label_fits() -> None:
     assert one == plan.fingerprint([{"b": 2, "a": 1}, "x"])
     assert one != plan.fingerprint([{"a": 1, "b": 2}, "y"])
     assert len(plan.stamp(99999, one)) <= 63
+
+
+def stateful(storage: str) -> dict[str, Any]:
+    claim = {"metadata": {"name": "data"}, "spec": {"resources": {"requests": {"storage": storage}}}}
+    return {
+        "apiVersion": "apps/v1",
+        "kind": "StatefulSet",
+        "metadata": {"name": "db"},
+        "spec": {"volumeClaimTemplates": [claim]},
+    }
+
+
+IMPOSSIBLE = {
+    "a volume template that changes": (stateful("2Gi"), stateful("1Gi"), "StatefulSet/db: spec.volumeClaimTemplates"),
+    "another number of shards": (
+        config("a", **{"config.yaml": "persistence:\n  numHistoryShards: 512\n"}),
+        config("a", **{"config.yaml": "persistence:\n  numHistoryShards: 4\n"}),
+        "numHistoryShards is 4",
+    ),
+}
+
+
+@pytest.mark.parametrize(("wanted", "live", "text"), IMPOSSIBLE.values(), ids=IMPOSSIBLE.keys())
+def test_it_is_impossible_in_place(wanted: Any, live: Any, text: str) -> None:
+    [told] = plan.make("new", [wanted], seen(release(), [live], [live])).impossible
+    assert told.startswith(text)
+
+
+def test_data_that_is_left_behind_is_said() -> None:
+    one = stateful("1Gi")
+    [told] = plan.make("new", [A], seen(release(), [A, one], [A, one])).left_behind
+    assert told.startswith("StatefulSet/db goes")

@@ -120,9 +120,10 @@ class Kube:
         answer: Object = json.loads(self._ask("POST", path, body=body))
         return answer
 
-    def patch(self, path: str, body: Object) -> Object:
-        """Merges `body` into an object (JSON merge patch)."""
-        answer: Object = json.loads(self._ask("PATCH", path, body=body, content="application/merge-patch+json"))
+    def patch(self, path: str, body: Object, how: str = "merge") -> Object:
+        """Merges `body` into an object, by JSON merge patch or by `strategic` merge (lists by their keys)."""
+        content = "application/strategic-merge-patch+json" if how == "strategic" else "application/merge-patch+json"
+        answer: Object = json.loads(self._ask("PATCH", path, body=body, content=content))
         return answer
 
     def replace(self, path: str, body: Object) -> Object:

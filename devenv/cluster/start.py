@@ -21,9 +21,9 @@ WITHOUT_TEMPORAL = ("pause", "postgres", "backend")
 def up(name: str, waits: Waits) -> Cluster:
     """The running cluster; built and started first where it is not. Raises Refused or StepFailed."""
     found = embedded.find(name)
-    if found is not None:
+    if found is not None and embedded.status(name).ready:
         return found
-    embedded.check_host()
+    embedded.check_host(name)
     waits("looking for the cluster's programs")
     have = programs.ensure((*FROM_DISTRIBUTION, *NODE), waits)
     cluster = embedded.up(name, have, waits)
