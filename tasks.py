@@ -214,6 +214,27 @@ def helm(screen: Any, flags: Flags) -> None:
 
 
 @environment_task
+def forward(screen: Any, flags: Flags) -> None:
+    """Open lasting ways to all web and gRPC ports, until Ctrl-C."""
+    from devenv import environment
+    from devenv import forward as forwarding
+    from devenv import redeploy as story
+
+    wanted = environment.describe(flags)
+    forwarding.open_all(story.reach(wanted, screen, start=False), wanted.desired, screen)
+
+
+@environment_task
+def rbac(screen: Any, flags: Flags) -> None:
+    """Print the least-privilege Role for a redeploy, with a service account: rbac | kubectl apply -f -"""
+    from devenv import environment
+    from devenv import rbac as rights
+
+    desired = environment.describe(flags).desired
+    print(rights.yaml_text("devenv", desired.namespace), end="")
+
+
+@environment_task
 def temporal_health(screen: Any, flags: Flags) -> None:
     """Show whether the Temporal cluster is healthy: frontend, members, namespace."""
     from devenv import environment, temporal
@@ -336,7 +357,7 @@ def _collection(**tasks: Task[Callable[..., Any]]) -> Collection:
 
 namespace = _collection(
     redeploy=redeploy, plan=plan, values=values, status=status, logs=logs, destroy=destroy,
-    kubectl=kubectl, helm=helm, test=test, check=check, fix=fix,
+    kubectl=kubectl, helm=helm, forward=forward, rbac=rbac, test=test, check=check, fix=fix,
 )  # fmt: skip
 namespace.add_collection(
     _collection(health=temporal_health, smoke=temporal_smoke, ui=temporal_ui, cli=temporal_cli), name="temporal"

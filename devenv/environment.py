@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from devenv import paths, profiles, setflag, settings, target, toggles
+from devenv import identity, paths, profiles, setflag, settings, target, toggles
 from devenv.apply import database_name
 from devenv.clients.helm import Helm
 from devenv.clients.kube import Kube
@@ -105,6 +105,8 @@ def connect(environment: Environment, waits: Waits, *, start: bool) -> Session:
     chosen = target.choose(environment.settings, environment.profile)
     kubeconfig = chosen.kubeconfig or _embedded(chosen, waits, start=start)
     kube = Kube(kubeconfig, chosen.context)
+    if not chosen.embedded:
+        identity.check(kube, environment.profile.pins.get(chosen.context, {}))
     version = str(kube.get("/version").get("gitVersion", ""))
     helm = Helm(programs.path("helm", waits), kubeconfig, chosen.context, environment.desired.namespace)
     return Session(chosen, kube, helm, version)

@@ -34,7 +34,9 @@ KEYS: Mapping[str, type | tuple[type, ...]] = {
     "values": dict,
     "timeouts": dict,
     "secretSources": list,
+    "clusters": dict,
 }
+PINS = ("server", "ca", "uid")
 TIMEOUTS = ("rollout", "proof")
 TYPES = {str: "text", dict: "a map", list: "a list", (str, dict): "text or a map"}
 
@@ -52,6 +54,7 @@ class Profile:
     toggles: Mapping[str, tuple[bool | str, str]]
     timeouts: Mapping[str, float]
     secret_sources: tuple[str, ...]
+    pins: Mapping[str, Mapping[str, str]]
     layers: tuple[tuple[Leaf, ...], ...]
 
 
@@ -80,6 +83,7 @@ def load(name: str, folder: Path, origin: str) -> Profile:
         contexts=tuple(str(pattern) for pattern in merged.get("contexts", ["embedded"])),
         toggles=defaults,
         timeouts=timeouts,
+        pins=_pins(merged.get("clusters", {}), last),
         secret_sources=tuple(str(source) for source in merged.get("secretSources", [])),
         layers=tuple(layers),
     )
@@ -166,6 +170,20 @@ def _timeouts(document: Document) -> dict[str, float]:
             )
         found[key] = seconds(str(value), place)
     return found
+
+
+def _pins(clusters: Mapping[str, Any], document: Document) -> dict[str, dict[str, str]]:
+    """`clusters: {context: {server, ca, uid}}`: what a context's cluster must be."""
+    for context, pins in clusters.items():
+        wrong = [key for key in pins if key not in PINS] if isinstance(pins, dict) else ["not a map"]
+        if wrong:
+            raise InputWrong(
+                f"clusters.{context} takes {', '.join(PINS)}",
+                where=document.at(("clusters", context)),
+                why=f"not {', '.join(wrong)}",
+                next=f"mend {document.file}",
+            )
+    return {context: {key: str(value) for key, value in pins.items()} for context, pins in clusters.items()}
 
 
 def _matching(value: Any, pattern: re.Pattern[str], document: Document, key: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from devenv import look, proof
@@ -19,7 +19,8 @@ from devenv.report import Screen
 ROLES = ("frontend", "history", "matching", "worker")
 
 
-def _kubectl(session: Session, namespace: str, *words: str) -> list[str | os.PathLike[str]]:
+def kubectl_argv(session: Session, namespace: str, *words: str) -> list[str | Path]:
+    """kubectl, pinned to the session's cluster and a namespace."""
     from devenv.cluster import programs
 
     pinned = ["--kubeconfig", str(session.kube.kubeconfig), "--context", session.kube.context, "--namespace", namespace]
@@ -29,7 +30,7 @@ def _kubectl(session: Session, namespace: str, *words: str) -> list[str | os.Pat
 def kubectl(environment: Environment, screen: Screen, arguments: Sequence[str]) -> None:
     """Becomes kubectl, pinned to the environment's cluster and namespace."""
     session = _quiet(environment)
-    shell.replace([str(word) for word in _kubectl(session, environment.desired.namespace, *arguments)])
+    shell.replace(kubectl_argv(session, environment.desired.namespace, *arguments))
 
 
 def helm(environment: Environment, screen: Screen, arguments: Sequence[str]) -> None:
@@ -60,8 +61,8 @@ def _needs_temporal(session: Session, environment: Environment) -> None:
 def _in_admintools(session: Session, environment: Environment, *words: str) -> shell.Output:
     desired = environment.desired
     target = f"deployment/{desired.release}-temporal-admintools"
-    argv = _kubectl(session, desired.namespace, "exec", target, "-c", "admintools", "--", "temporal", *words)
-    return shell.run([str(word) for word in argv], timeout=30)
+    argv = kubectl_argv(session, desired.namespace, "exec", target, "-c", "admintools", "--", "temporal", *words)
+    return shell.run(argv, timeout=30)
 
 
 def cli(environment: Environment, screen: Screen, arguments: Sequence[str]) -> None:
@@ -74,7 +75,7 @@ def cli(environment: Environment, screen: Screen, arguments: Sequence[str]) -> N
     terminal = ["-it"] if sys.stdin.isatty() and sys.stdout.isatty() else ["-i"]
     target = f"deployment/{desired.release}-temporal-admintools"
     words = ["exec", *terminal, target, "-c", "admintools", "--", "temporal", *arguments]
-    shell.replace([str(word) for word in _kubectl(session, desired.namespace, *words)])
+    shell.replace(kubectl_argv(session, desired.namespace, *words))
 
 
 def health(environment: Environment, screen: Screen) -> dict[str, Any]:
@@ -124,7 +125,7 @@ def ui(environment: Environment, screen: Screen, port: int) -> None:
     _needs_temporal(session, environment)
     desired = environment.desired
     service = f"service/{desired.release}-temporal-web"
-    argv = _kubectl(session, desired.namespace, "port-forward", service, f"{port or ''}:8080")
+    argv = kubectl_argv(session, desired.namespace, "port-forward", service, f"{port or ''}:8080")
 
     def told(line: str) -> None:
         match = re.search(r"Forwarding from (127\.0\.0\.1:\d+)", line)
@@ -133,7 +134,7 @@ def ui(environment: Environment, screen: Screen, port: int) -> None:
 
     started = time.monotonic()
     try:
-        output = shell.run([str(word) for word in argv], on_line=told)
+        output = shell.run(argv, on_line=told)
     except KeyboardInterrupt:
         return
     lasted = time.monotonic() - started

@@ -32,6 +32,9 @@ SETTINGS = {
 }
 
 
+TITLES = {"node": "Kubernetes", "runtime": "containerd", "temporal": "Temporal"}  # a module as people know it
+
+
 @dataclass(frozen=True)
 class GoBuild:
     """One module below `go/`: the programs made of it, and what a first build of it amounts to on two cores."""
@@ -105,7 +108,7 @@ def build(recipe: GoBuild, go: Path, into: Path, waits: Waits) -> None:
 
 
 def what(recipe: GoBuild) -> str:
-    return f"the {recipe.module} programs"
+    return TITLES.get(recipe.module, recipe.module)
 
 
 def _load(recipe: GoBuild, go: Path, env: Mapping[str, str], waits: Waits) -> int:

@@ -1,0 +1,62 @@
+"""The least that a redeploy may do: a Role for one namespace, to give to CI's service account. Pure.
+
+Helm keeps its releases in Secrets, so it must list and write them; the bound namespace should hold no others.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+READ = ["get", "list", "watch"]
+WRITE = [*READ, "create", "update", "patch", "delete"]
+
+# API group, resources, verbs, why
+RULES: tuple[tuple[str, list[str], list[str], str], ...] = (
+    ("", ["secrets", "configmaps", "services", "serviceaccounts"], WRITE, "the release, its objects, the password"),
+    ("", ["persistentvolumeclaims"], [*READ, "delete"], "the volume; delete is for destroy --delete-data"),
+    ("", ["pods", "events"], READ, "the rollout, and why it fails"),
+    ("", ["pods/log"], ["get"], "logs"),
+    ("", ["services/proxy"], ["get", "create"], "the proof: a request through the backend"),
+    ("", ["pods/exec", "pods/portforward"], ["create"], "temporal.health, temporal.cli, temporal.ui, db.shell"),
+    ("apps", ["deployments", "statefulsets", "daemonsets"], WRITE, "the workloads"),
+    ("apps", ["replicasets"], READ, "which pods are new"),
+    ("batch", ["jobs"], WRITE, "the schema Job"),
+    ("coordination.k8s.io", ["leases"], ["get", "create", "update"], "one writer at a time"),
+)
+
+
+def role(name: str, namespace: str) -> dict[str, Any]:
+    """The Role."""
+    rules = [{"apiGroups": [group], "resources": resources, "verbs": verbs} for group, resources, verbs, _ in RULES]
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "Role",
+        "metadata": {"name": name, "namespace": namespace},
+        "rules": rules,
+    }
+
+
+def account(name: str, namespace: str) -> list[dict[str, Any]]:
+    """A service account bound to the Role, and the right to see whether the namespace itself is there."""
+    subject = {"kind": "ServiceAccount", "name": name, "namespace": namespace}
+    api = "rbac.authorization.k8s.io"
+    see = {"apiGroups": [""], "resources": ["namespaces"], "resourceNames": [namespace], "verbs": ["get"]}
+    meta = {"name": name, "namespace": namespace}
+    wide = {"name": f"{name}-{namespace}"}
+    return [
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": meta},
+        {"apiVersion": f"{api}/v1", "kind": "RoleBinding", "metadata": meta, "subjects": [subject],
+         "roleRef": {"apiGroup": api, "kind": "Role", "name": name}},
+        {"apiVersion": f"{api}/v1", "kind": "ClusterRole", "metadata": wide, "rules": [see]},
+        {"apiVersion": f"{api}/v1", "kind": "ClusterRoleBinding", "metadata": wide, "subjects": [subject],
+         "roleRef": {"apiGroup": api, "kind": "ClusterRole", "name": wide["name"]}},
+    ]  # fmt: skip
+
+
+def yaml_text(name: str, namespace: str) -> str:
+    """All of it, to pipe into `kubectl apply -f -`."""
+    import yaml
+
+    documents = [role(name, namespace), *account(name, namespace)]
+    comments = "".join(f"# {group or 'core'}: {', '.join(resources)}: {why}\n" for group, resources, _, why in RULES)
+    return comments + yaml.safe_dump_all(documents, sort_keys=False)
