@@ -281,9 +281,9 @@ def test_a_build_shows_true_progress_and_names_its_programs(home: Path, module: 
     (home / "out").mkdir()
     gobuild.build(module, _go(home), home / "out", said.append)
     assert sorted(f.name for f in (home / "out").iterdir()) == ["first", "second"]
-    assert any(line.startswith("downloading Go modules for the tiny programs: 1, example.org/shown") for line in said)
-    assert "compiling the tiny programs: 0 of 3 packages, a few seconds left" in said
-    assert said[-1] == "compiling the tiny programs: all 3 packages, linking"
+    assert any(line.startswith("downloading Go modules for tiny: 1, example.org/shown") for line in said)
+    assert "compiling tiny: 0 of 3 packages, a few seconds left" in said
+    assert said[-1] == "compiling tiny: all 3 packages, linking"
     flags = (home / "flags").read_text()
     assert "-gcflags=all=-dwarf=false" in flags
     assert "-X v.gitVersion=v1.34.4 -X v.gitMajor=1 -X v.gitMinor=34" in flags
