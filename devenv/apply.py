@@ -106,6 +106,13 @@ def _refuse_orphaned_volume(desired: Desired, seen: Snapshot, name: str) -> None
     )
 
 
+def remove_failed_jobs(kube: Kube, desired: Desired, seen: Snapshot, jobs: tuple[str, ...]) -> None:
+    """Deletes the release's own Jobs that failed before: Helm finds them unchanged and would not run them again."""
+    for job in seen.jobs:
+        if job.failed and job.key in jobs:
+            kube.delete(KINDS[("batch/v1", "Job")].path(desired.namespace, job.name))
+
+
 def remove_additions(kube: Kube, desired: Desired, plan: Plan) -> None:
     """Removes what was added by hand to lists that Helm's apply would leave as they are: variables, containers."""
     for change in plan.changes:

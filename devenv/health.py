@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
+from dataclasses import replace
 
 from devenv.model import Container, Event, Job, Pod, Problem, Snapshot, Verdict, Workload
 
@@ -29,12 +30,26 @@ PASSING = re.compile(r"429|toomanyrequests|QPS|timeout|timed out|EOF|50[0-9]|tem
 SCALING = frozenset({"TriggeredScaleUp", "Nominated"})
 
 
-def judge(snapshot: Snapshot, wanted: Iterable[str], jobs: Iterable[str]) -> Verdict:
-    """Judges the workloads (Kind/name) and Jobs that the release is made of; all must be ready, or complete."""
+def judge(
+    snapshot: Snapshot,
+    wanted: Iterable[str],
+    jobs: Iterable[str],
+    watched: Iterable[str] = (),
+    ignored: frozenset[str] = frozenset(),
+) -> Verdict:
+    """Judges the workloads (Kind/name) and Jobs that the release is made of; all must be ready, or complete.
+
+    `watched` Jobs (hooks) must not fail, but need not be there; `ignored` are uids of Jobs of earlier runs.
+    """
     there = {workload.key: workload for workload in snapshot.workloads}
-    there_jobs = {job.key: job for job in snapshot.jobs}
+    there_jobs = {job.key: job for job in snapshot.jobs if job.uid not in ignored}
     lines: list[tuple[str, str]] = []
     problems: list[Problem] = []
+    for name in watched:
+        if name in there_jobs:
+            line, found = _job(snapshot, there_jobs[name], name)
+            lines += [line] if line[1] != "ok" else []
+            problems += [replace(problem, before_rollout=True) for problem in found]
     for name in jobs:
         line, found = _job(snapshot, there_jobs.get(name), name)
         lines.append(line)
@@ -93,6 +108,22 @@ def newest(snapshot: Snapshot, workload: Workload) -> list[Pod]:
     else:
         template = workload.template
     return [pod for pod in pods if pod.template == template] if template else pods
+
+
+def troubled(snapshot: Snapshot) -> list[tuple[Pod, Container]]:
+    """The containers that failed, or run without being ready, those that failed first."""
+    found = [
+        (pod, container)
+        for pod in snapshot.pods
+        if not pod.ready and not pod.deleting and pod.phase != "Succeeded"
+        for container in pod.containers
+        if _failed(container) or (container.state == "running" and not container.ready)
+    ]
+    return sorted(found, key=lambda pair: not _failed(pair[1]))
+
+
+def _failed(container: Container) -> bool:
+    return bool(container.exit_code or container.last_exit)
 
 
 def _pods_line(snapshot: Snapshot, pods: list[Pod], owner: str) -> str:

@@ -58,6 +58,8 @@ def container(status: Mapping[str, Any], init: bool) -> Container:
         restarts=status.get("restartCount", 0),
         last_reason=last.get("reason", ""),
         last_exit=last.get("exitCode"),
+        started=detail.get("startedAt") or "",
+        ended=detail.get("finishedAt") or "",
     )
 
 
@@ -80,7 +82,13 @@ def pod(object: Object) -> Pod:
         created=meta.get("creationTimestamp", ""),
         containers=tuple(containers),
         message=status.get("message", ""),
+        scheduled=_since(scheduled),
+        ready_since=_since(conditions.get("Ready", {})),
     )
+
+
+def _since(condition: Mapping[str, Any]) -> str:
+    return str(condition.get("lastTransitionTime") or "") if condition.get("status") == "True" else ""
 
 
 def workload(object: Object) -> Workload:
@@ -126,6 +134,7 @@ def job(object: Object) -> Job:
         succeeded="Complete" in conditions,
         failed="Failed" in conditions,
         message=conditions.get("Failed", {}).get("message", ""),
+        uid=object["metadata"].get("uid", ""),
     )
 
 

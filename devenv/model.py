@@ -58,11 +58,16 @@ class Container:
     restarts: int = 0
     last_reason: str = ""
     last_exit: int | None = None
+    started: str = ""
+    ended: str = ""
 
 
 @dataclass(frozen=True)
 class Pod:
-    """A pod; `owner` as Kind/name of the controller above it, `template` the hash of its pod template."""
+    """A pod; `owner` as Kind/name of the controller above it, `template` the hash of its pod template.
+
+    `scheduled` and `ready_since` are empty while it is not so.
+    """
 
     name: str
     component: str
@@ -75,6 +80,8 @@ class Pod:
     created: str
     containers: tuple[Container, ...]
     message: str = ""
+    scheduled: str = ""
+    ready_since: str = ""
 
 
 @dataclass(frozen=True)
@@ -121,6 +128,7 @@ class Job:
     succeeded: bool
     failed: bool
     message: str = ""
+    uid: str = ""
 
     @property
     def key(self) -> str:
@@ -223,6 +231,7 @@ class Problem:
     pod: str = ""
     container: str = ""
     previous: bool = False
+    before_rollout: bool = False
 
 
 @dataclass(frozen=True)

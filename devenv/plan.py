@@ -35,6 +35,11 @@ def key(object: Mapping[str, Any]) -> Key:
     return (object["apiVersion"], object["kind"], object["metadata"]["name"])
 
 
+def hook(object: Mapping[str, Any]) -> str:
+    """When Helm runs the object as a hook ("pre-install,pre-upgrade", "test"); empty where it is none."""
+    return str((object["metadata"].get("annotations") or {}).get("helm.sh/hook", ""))
+
+
 def title(object_key: Key) -> str:
     return f"{object_key[1]}/{object_key[2]}"
 
@@ -61,8 +66,8 @@ def unchanged(release: Release | None, inputs: str) -> bool:
 
 def make(inputs: str, wanted: Sequence[Object], seen: Seen) -> Plan:
     """The plan that brings `seen` to `wanted`."""
-    changes = [*_changes(wanted, seen), *_removals(wanted, seen)]
     same = unchanged(seen.release, inputs)
+    changes = [*_changes(wanted, seen, same), *_removals(wanted, seen)]
     return Plan(
         reasons=tuple(_reasons(changes, seen, same)),
         changes=tuple(changes),
@@ -102,10 +107,12 @@ def _left_behind(changes: Sequence[Change]) -> Iterator[str]:
             yield f"{change.object} goes; its volume and all that is in it stay behind"
 
 
-def _changes(wanted: Sequence[Object], seen: Seen) -> list[Change]:
+def _changes(wanted: Sequence[Object], seen: Seen, same: bool) -> list[Change]:
     found = []
     for object in wanted:
         live = seen.live.get(key(object))
+        if live is None and object["kind"] == "Job" and "ttlSecondsAfterFinished" in object["spec"] and same:
+            continue  # done, and deleted by Kubernetes as it was to be
         if live is None:
             found.append(Change("create", title(key(object))))
             continue

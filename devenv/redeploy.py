@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -144,14 +144,11 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
     if not planning.unchanged(release, inputs):
         waits("rendering the chart")
         rendered = session.helm.render(desired.release, desired.chart, desired.values.tree(), session.version)
-        wanted = [object for object in helming.objects(rendered) if not _is_test(object)]
-    keys = {planning.key(object) for object in (*wanted, *applied)}
+        wanted = helming.objects(rendered)
+    lasting = [object for object in wanted if not planning.hook(object)]
+    keys = {planning.key(object) for object in (*lasting, *applied)}
     seen = planning.Seen(release, tuple(applied), look.live(kube, desired.namespace, keys), _unready(wanted, snapshot))
-    return Drawn(planning.make(inputs, wanted, seen), tuple(wanted), seen, snapshot)
-
-
-def _is_test(object: Mapping[str, Any]) -> bool:
-    return "test" in str((object["metadata"].get("annotations") or {}).get("helm.sh/hook", ""))
+    return Drawn(planning.make(inputs, lasting, seen), tuple(wanted), seen, snapshot)
 
 
 def _inputs(desired: Desired, session: Session) -> str:
@@ -170,12 +167,22 @@ def _folder_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
-def goal(desired: Desired, wanted: Sequence[Object]) -> watch.Goal:
-    """What must become ready: the release's workloads and Jobs."""
-    keys = [planning.key(object) for object in wanted]
-    workloads = tuple(planning.title(key) for key in keys if key[1] in WORKLOADS)
-    jobs = tuple(planning.title(key) for key in keys if key[1] == "Job")
-    return watch.Goal(desired.namespace, workloads, jobs, desired.timeouts["rollout"])
+def goal(desired: Desired, objects: Sequence[Object], before: Snapshot | None = None) -> watch.Goal:
+    """What must become ready: the release's workloads and Jobs. Failed Jobs of `before` are of an earlier run."""
+    workloads: list[str] = []
+    jobs: list[str] = []
+    watched: list[str] = []
+    for object in objects:
+        title, hook = planning.title(planning.key(object)), planning.hook(object)
+        if object["kind"] in WORKLOADS and not hook:
+            workloads.append(title)
+        elif object["kind"] == "Job" and "test" not in hook:
+            passing = hook or "ttlSecondsAfterFinished" in object["spec"]
+            (watched if passing else jobs).append(title)
+    old = frozenset(job.uid for job in before.jobs if job.failed) if before else frozenset()
+    return watch.Goal(
+        desired.namespace, tuple(workloads), tuple(jobs), desired.timeouts["rollout"], tuple(watched), old
+    )
 
 
 def _unready(wanted: Sequence[Object], snapshot: Snapshot) -> tuple[str, ...]:
@@ -236,13 +243,20 @@ def _secret(environment: Environment, session: Session, screen: Screen, drawn: D
 def _rollout(environment: Environment, session: Session, screen: Screen, drawn: Drawn) -> None:
     """Helm applies in the background while the cluster is followed, so that a failing hook is seen as well."""
     desired = environment.desired
-    target = goal(desired, drawn.wanted)
+    target = goal(desired, drawn.wanted, drawn.snapshot)
+
+    def applied(before: watch.Goal) -> watch.Goal:
+        manifest = helming.manifest(session.kube, desired.namespace, desired.release, drawn.plan.revision)
+        now = goal(desired, helming.objects(manifest), drawn.snapshot)
+        return replace(now, watched=(*before.watched, *now.watched))
+
     with screen.stage("rollout") as stage:
         stage.waits(f"helm applies revision {drawn.plan.revision}")
         apply.remove_additions(session.kube, desired, drawn.plan)
+        apply.remove_failed_jobs(session.kube, desired, drawn.snapshot, target.jobs)
         applying = apply.Applying(session.helm, desired, drawn.plan, server_side=True)
         try:
-            verdict = watch.follow(session.kube, target, applying.busy, stage.waits)
+            verdict = watch.follow(session.kube, target, applying.busy, stage.waits, applied=applied)
         finally:
             applying.stop()
         apply.tidy_jobs(session.kube, desired, look.once(session.kube, desired.namespace), target.jobs)

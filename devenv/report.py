@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any, TextIO
 
 from devenv.errors import Failure
@@ -33,6 +34,18 @@ def redacted(text: str, secrets: Iterable[str]) -> str:
         for form in sorted(forms, key=len, reverse=True):
             text = text.replace(form, "•••")
     return text
+
+
+@dataclass(frozen=True)
+class Told:
+    """A step that is over: `start` on the wall clock; `outcome` is ok, failed or interrupted."""
+
+    name: str
+    start: float
+    seconds: float
+    outcome: str
+    text: str
+    more: tuple[str, ...]
 
 
 class Stage:
@@ -71,6 +84,9 @@ class Screen:
             force_terminal=None if not self.plain else False,
         )
         self.secrets: set[str] = set()
+        self.began = time.time()
+        self.told: list[Told] = []
+        self.facts: dict[str, Any] = {}
         self._said = ("", 0.0)
         self._live: Any = None
 
@@ -82,6 +98,10 @@ class Screen:
         """One line, as it is."""
         self.console.print(redacted(text, self.secrets), style=style, markup=False)
 
+    def tell(self, **facts: Any) -> None:
+        """What the run's report says beside its steps (devenv/runlog.py); nothing is shown here."""
+        self.facts.update(facts)
+
     @contextmanager
     def stage(self, name: str) -> Iterator[Stage]:
         """A step: its line stays when it ends, with its time; on a failure, in red."""
@@ -91,15 +111,21 @@ class Screen:
             yield stage
         except BaseException as error:
             self._stop()
-            told = {True: "failed", False: "interrupted"}[isinstance(error, Failure)]
+            told = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+            self._over(stage, told)
             if isinstance(error, Failure | KeyboardInterrupt):
                 self._row(stage.name, told, time.monotonic() - stage.started, "bold red")
             raise
         self._stop()
+        self._over(stage, "ok")
         if stage.text:
             self._row(stage.name, stage.text, time.monotonic() - stage.started, "")
             for line in stage.more:
                 self._below(line)
+
+    def _over(self, stage: Stage, outcome: str) -> None:
+        took = time.monotonic() - stage.started
+        self.told.append(Told(stage.name, time.time() - took, took, outcome, stage.text, tuple(stage.more)))
 
     def _below(self, text: str) -> None:
         """Lines below a step, wrapped under it."""

@@ -12,38 +12,62 @@ from dataclasses import dataclass
 
 from devenv import diagnose, health, look
 from devenv.clients.kube import Kube
-from devenv.errors import Failure, RolloutFailed
-from devenv.model import Problem, Verdict
+from devenv.errors import Failure, RolloutFailed, StepFailed
+from devenv.model import Problem, Snapshot, Verdict
 
 Waits = Callable[[str], None]
+Seen = Callable[[Snapshot], None]
 
 
 @dataclass(frozen=True)
 class Goal:
-    """What must become ready: workloads and Jobs as Kind/name; `timeout` in seconds."""
+    """What must become ready: workloads and Jobs as Kind/name; `timeout` in seconds.
+
+    `watched` Jobs must not fail, but may come and go: hooks, and Jobs that Kubernetes deletes when they are done.
+    `ignored`: the uids of Jobs of earlier runs.
+    """
 
     namespace: str
     workloads: tuple[str, ...]
     jobs: tuple[str, ...]
     timeout: float
+    watched: tuple[str, ...] = ()
+    ignored: frozenset[str] = frozenset()
 
 
-def follow(kube: Kube, goal: Goal, applying: Callable[[], bool], waits: Waits) -> Verdict:
-    """Returns when `applying` is over and all of the goal is ready. Raises RolloutFailed with the cause."""
+def follow(
+    kube: Kube,
+    goal: Goal,
+    applying: Callable[[], bool],
+    waits: Waits,
+    seen: Seen = lambda _: None,
+    applied: Callable[[Goal], Goal] = lambda goal: goal,
+) -> Verdict:
+    """Returns when `applying` is over and all of the goal is ready. Raises RolloutFailed with the cause.
+
+    `seen` is told of each snapshot, also of those before a failure. `applied` gives the goal as it is once Helm is
+    done: names that hold a revision or a random part are known only then.
+    """
     stop = threading.Event()
     started = time.monotonic()
     first_seen: dict[str, float] = {}
     lines_since: dict[tuple[str, str], float] = {}
     verdict = Verdict(False, (), ())
+    busy = True
     try:
         for snapshot in look.looks(kube, goal.namespace, stop):
+            seen(snapshot)
             now = time.monotonic()
-            busy = applying()
-            verdict = health.judge(snapshot, goal.workloads, goal.jobs)
+            was_busy, busy = busy, _busy(kube, goal, applying)
+            if was_busy and not busy:
+                goal = applied(goal)
+            verdict = _judge(snapshot, goal)
             if verdict.ready and not busy:
                 # The watch may lag behind Helm's last write; a list does not.
-                verdict = health.judge(look.once(kube, goal.namespace), goal.workloads, goal.jobs)
+                listed = look.once(kube, goal.namespace)
+                verdict = _judge(listed, goal)
                 if verdict.ready:
+                    seen(listed)
                     return verdict
             first_seen = {problem.key: first_seen.get(problem.key, now) for problem in verdict.problems}
             lasting = [problem for problem in verdict.problems if _over(problem, now - first_seen[problem.key])]
@@ -56,6 +80,22 @@ def follow(kube: Kube, goal: Goal, applying: Callable[[], bool], waits: Waits) -
     finally:
         stop.set()
     raise AssertionError("looks never ends by itself")
+
+
+def _judge(snapshot: Snapshot, goal: Goal) -> Verdict:
+    return health.judge(snapshot, goal.workloads, goal.jobs, goal.watched, goal.ignored)
+
+
+def _busy(kube: Kube, goal: Goal, applying: Callable[[], bool]) -> bool:
+    """Whether Helm is at work. When it failed, the cause that the cluster shows is better than Helm's own words."""
+    try:
+        return applying()
+    except Failure:
+        problems = _judge(look.once(kube, goal.namespace), goal).problems
+        at_once = [problem for problem in problems if problem.patience == 0]
+        if at_once:
+            raise _failed(kube, goal.namespace, at_once) from None
+        raise
 
 
 def _over(problem: Problem, lasted: float) -> bool:
@@ -73,7 +113,7 @@ def _waiting(verdict: Verdict, since: dict[tuple[str, str], float], now: float) 
     return " · ".join(parts)
 
 
-def _failed(kube: Kube, namespace: str, problems: Iterable[Problem]) -> RolloutFailed:
+def _failed(kube: Kube, namespace: str, problems: Iterable[Problem]) -> RolloutFailed | StepFailed:
     """The cause that the most components share, with the log line that explains it."""
     explained = [(problem, _explain(kube, namespace, problem)) for problem in problems]
     problem, told = max(explained, key=lambda pair: bool(pair[1].cause))
@@ -82,7 +122,8 @@ def _failed(kube: Kube, namespace: str, problems: Iterable[Problem]) -> RolloutF
     if told.line:
         why = f'{told.cause or why}: "{told.line}"'
     what = problem.what + (f" (so do {', '.join(others)})" if others else "")
-    return RolloutFailed(what, where=problem.where, why=why, next=told.hint or f"inv logs {problem.component}")
+    failed = StepFailed if problem.before_rollout else RolloutFailed
+    return failed(what, where=problem.where, why=why, next=told.hint or f"inv logs {problem.component}")
 
 
 def _explain(kube: Kube, namespace: str, problem: Problem) -> diagnose.Explained:
@@ -104,7 +145,33 @@ def log_tail(kube: Kube, namespace: str, pod: str, container: str, *, previous: 
     return []
 
 
-def _timed_out(kube: Kube, goal: Goal, verdict: Verdict) -> RolloutFailed:
+@dataclass(frozen=True)
+class Tail:
+    """The end of one container's log."""
+
+    pod: str
+    container: str
+    lines: tuple[str, ...]
+
+
+def tails(kube: Kube, seen: Snapshot, component: str = "", most: int = 6) -> tuple[Tail, ...]:
+    """The ends of the logs of what is in trouble, and of `component` in any case; where there is none, none."""
+    of_component = [
+        (pod, container)
+        for pod in seen.pods
+        for container in pod.containers
+        if component and pod.component == component and not pod.deleting and not container.init
+    ]
+    chosen = list(dict.fromkeys([*health.troubled(seen), *of_component]))[:most]
+    found = []
+    for pod, container in chosen:
+        again = container.restarts > 0 and container.state != "running"
+        lines = log_tail(kube, seen.namespace, pod.name, container.name, previous=again)
+        found.append(Tail(pod.name, container.name, tuple(lines)))
+    return tuple(tail for tail in found if tail.lines)
+
+
+def _timed_out(kube: Kube, goal: Goal, verdict: Verdict) -> RolloutFailed | StepFailed:
     if verdict.problems:
         return _failed(kube, goal.namespace, verdict.problems)
     open_ = [f"{name}: {text}" for name, text in verdict.lines if text != "ok"] or ["helm has not finished"]

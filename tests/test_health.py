@@ -186,3 +186,16 @@ def test_a_job_must_be_complete() -> None:
     done, active = Job("setup", "schema", 0, True, False), Job("setup", "schema", 1, False, False)
     assert health.judge(picture(jobs=(done,)), [], ["Job/setup"]).ready
     assert not health.judge(picture(jobs=(active,)), [], ["Job/setup"]).ready
+
+
+def test_a_hook_may_come_and_go_but_must_not_fail() -> None:
+    running, failed = Job("hook", "hook", 1, False, False), Job("hook", "hook", 0, False, True, "no luck", uid="2")
+    assert health.judge(picture(workloads=()), [], [], ["Job/hook"]).ready
+    assert not health.judge(picture(workloads=(), jobs=(running,)), [], [], ["Job/hook"]).ready
+    [problem] = health.judge(picture(workloads=(), jobs=(failed,)), [], [], ["Job/hook"]).problems
+    assert problem.before_rollout
+
+
+def test_a_job_that_failed_in_an_earlier_run_is_of_no_interest() -> None:
+    failed = Job("hook", "hook", 0, False, True, "no luck", uid="old")
+    assert health.judge(picture(workloads=(), jobs=(failed,)), [], [], ["Job/hook"], frozenset({"old"})).problems == ()

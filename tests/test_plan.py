@@ -109,8 +109,8 @@ def stateful(storage: str) -> dict[str, Any]:
 IMPOSSIBLE = {
     "a volume template that changes": (stateful("2Gi"), stateful("1Gi"), "StatefulSet/db: spec.volumeClaimTemplates"),
     "another number of shards": (
-        config("a", **{"config.yaml": "persistence:\n  numHistoryShards: 512\n"}),
-        config("a", **{"config.yaml": "persistence:\n  numHistoryShards: 4\n"}),
+        config("a", False, **{"config.yaml": "persistence:\n  numHistoryShards: 512\n"}),
+        config("a", False, **{"config.yaml": "persistence:\n  numHistoryShards: 4\n"}),
         "numHistoryShards is 4",
     ),
 }
@@ -126,3 +126,8 @@ def test_data_that_is_left_behind_is_said() -> None:
     one = stateful("1Gi")
     [told] = plan.make("new", [A], seen(release(), [A, one], [A, one])).left_behind
     assert told.startswith("StatefulSet/db goes")
+
+
+def test_a_job_that_kubernetes_deleted_when_it_was_done_is_not_missed() -> None:
+    job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"ttlSecondsAfterFinished": 1}}
+    assert plan.make("same", [job], seen(release(), [job], [])).nothing_to_do
