@@ -119,6 +119,15 @@ def test_an_edit_by_hand_is_named_and_mended(env: Environment) -> None:
     assert env.inv("plan", "--detailed-exitcode").code == 0
 
 
+def test_a_variable_that_was_added_by_hand_is_removed(env: Environment) -> None:
+    env.kubectl("set", "env", "deployment/backend", "BY_HAND=1")
+    plan = json.loads(env.inv("plan", "--output", "json").stdout)
+    assert [change["object"] for change in plan["changes"]] == ["Deployment/backend"]
+    redeploy(env)
+    assert "BY_HAND" not in env.kubectl("exec", "deployment/backend", "--", "env")
+    assert env.inv("plan", "--detailed-exitcode").code == 0
+
+
 def test_a_value_of_the_users_reaches_the_pods(env: Environment) -> None:
     setting = "backend.additionalEnv[0].name=HELLO,backend.additionalEnv[0].value=world"
     assert env.inv("plan", "--set", setting, "--detailed-exitcode").code == 10
