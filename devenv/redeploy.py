@@ -119,6 +119,8 @@ def reach(environment: Environment, screen: Screen, *, start: bool) -> Session:
     """Connects to the cluster; a cluster that has to be built or started first is a stage of its own."""
     with screen.stage("cluster") as stage:
         session = connect(environment, stage.waits, start=start)
+        if time.monotonic() - stage.started > 2.0:
+            stage.says("built and started")
     desired, where = environment.desired, session.target
     cluster = "embedded cluster" if where.embedded else f"context {where.context}"
     screen.line(
