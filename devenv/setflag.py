@@ -105,8 +105,7 @@ class _Reader:
             text, stop = self.until(",}")
             if stop == "":
                 raise _wrong(self.text, "the list has no closing }")
-            if text or stop == "," or items:
-                items.append(typed(text))
+            items.append(typed(text))
             if stop == "}":
                 break
         if not self.at_end and self.text[self.position] == ",":

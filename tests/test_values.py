@@ -49,7 +49,7 @@ def test_explain_of_an_unknown_key_is_refused() -> None:
         values.explain(composed({"a": 1}), "b")
 
 
-# What `helm template --set EXPRESSION` makes of it; tests/test_chart.py runs Helm itself over the same table.
+# What `helm template --set EXPRESSION` makes of it; test_set_like_helm.py runs Helm itself over the same table.
 SETS: dict[str, tuple[str, dict[str, Any]]] = {
     "text": ("a=b", {"a": "b"}),
     "a whole number": ("a=12", {"a": 12}),
@@ -63,7 +63,7 @@ SETS: dict[str, tuple[str, dict[str, Any]]] = {
     "a dot in a key": (r"a.b\.c=1", {"a": {"b.c": 1}}),
     "an equals sign in the value": ("a=b=c", {"a": "b=c"}),
     "a list": ("a={x,1,true}", {"a": ["x", 1, True]}),
-    "an empty list": ("a={}", {"a": []}),
+    "an empty list, which is one empty text to Helm": ("a={}", {"a": [""]}),
     "a list index": ("a[0]=x,a[1]=y", {"a": ["x", "y"]}),
     "an index with keys below": ("a[0].b=1,a[0].c=2", {"a": [{"b": 1, "c": 2}]}),
     "an index in a list in a list": ("a[0][1]=x", {"a": [[None, "x"]]}),
