@@ -10,6 +10,7 @@ import inspect
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -63,7 +64,21 @@ def _guard(run: Callable[[Any], None], flags: Flags, kind: str) -> None:
         if flags.output == "json":
             screen.answer({"schema": f"devenv/{kind}/v1", "failure": failure.record()})
         screen.failure(failure)
+        _keep_report(screen, kind, failure)
         raise Exit(code=failure.code) from None
+    except Exception as bug:
+        if not isinstance(bug, Exit):
+            _keep_report(screen, kind, Failure(f"{type(bug).__name__}: {bug}", why="a bug of devenv's own"))
+        raise
+    _keep_report(screen, kind, None)
+
+
+def _keep_report(screen: Any, kind: str, failure: Failure | None) -> None:
+    """The tasks that change an environment leave a report of what they did."""
+    if kind in ("redeploy", "destroy"):
+        from devenv import runlog
+
+        runlog.keep(screen, kind, failure, time.time())
 
 
 def _told_interruption() -> Interrupted:

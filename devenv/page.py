@@ -189,8 +189,8 @@ def _logs(logs: Sequence[Record]) -> str:
     if not logs:
         return ""
     texts = "\n".join(
-        f"<details{' open' if place < 2 else ''}><summary>{escape(tail['pod'])} <span>{escape(tail['container'])}</span>"
-        f"</summary><pre>{escape(chr(10).join(tail['lines']))}</pre></details>"
+        f"<details{' open' if place < 2 else ''}><summary>{escape(tail['pod'])} "
+        f"<span>{escape(tail['container'])}</span></summary><pre>{escape(chr(10).join(tail['lines']))}</pre></details>"
         for place, tail in enumerate(logs)
     )
     return f'<section class="logs">\n<h2>Logs</h2>\n{texts}\n</section>'
