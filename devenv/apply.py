@@ -1,4 +1,4 @@
-"""Changes the cluster: namespace, database password, release. Edge out.
+"""Changes the cluster: namespace, release, Jobs. Edge out.
 
 Each step can be run again at any time and says what it did. Nothing here deletes data.
 """
@@ -6,18 +6,14 @@ Each step can be run again at any time and says what it did. Nothing here delete
 from __future__ import annotations
 
 import base64
-import secrets
-from dataclasses import dataclass
 
 from devenv import drift
 from devenv import plan as planning
 from devenv.clients.helm import Helm, failed
-from devenv.clients.kube import KINDS, Conflict, Kube, Object
-from devenv.errors import Refused
+from devenv.clients.kube import KINDS, Conflict, Kube
 from devenv.model import Desired, Plan, Release, Snapshot
 
 MANAGED = {"app.kubernetes.io/managed-by": "devenv"}
-PASSWORD_BYTES = 24
 
 
 def namespace(kube: Kube, name: str) -> bool:
@@ -37,73 +33,10 @@ def database_name(release: str) -> str:
     return f"{release}-postgresql"
 
 
-@dataclass(frozen=True)
-class Password:
-    """The internal database's password: made just now, or kept; `version` of its Secret."""
-
-    made: bool
-    version: str
-    value: str
-
-
-def password(kube: Kube, desired: Desired, seen: Snapshot) -> Password:
-    """The Secret of the internal database: made once, outside the release, never overwritten.
-
-    Raises Refused where a volume is there without its Secret: a new password would not open it.
-    """
-    name = database_name(desired.release)
-    path = f"/api/v1/namespaces/{desired.namespace}/secrets"
-    secret = kube.find(f"{path}/{name}")
-    made = False
-    if secret is None:
-        _refuse_orphaned_volume(desired, seen, name)
-        try:
-            secret = kube.create(path, _secret(name, desired))
-            made = True
-        except Conflict:
-            secret = kube.get(f"{path}/{name}")
-    data = secret.get("data") or {}
-    if not data.get("password"):
-        raise Refused(
-            f"Secret {name} has no key password",
-            where=f"Secret {name} in namespace {desired.namespace}",
-            next=f"inv kubectl -- describe secret {name}",
-        )
-    value = base64.b64decode(data["password"]).decode("utf-8", "replace")
-    return Password(made, secret["metadata"]["resourceVersion"], value)
-
-
-def _secret(name: str, desired: Desired) -> Object:
-    return {
-        "apiVersion": "v1",
-        "kind": "Secret",
-        "metadata": {"name": name, "labels": {**MANAGED, "app.kubernetes.io/instance": desired.release}},
-        "type": "Opaque",
-        "stringData": {
-            "host": name,
-            "port": "5432",
-            "username": "postgres",
-            "password": secrets.token_urlsafe(PASSWORD_BYTES),
-        },
-    }
-
-
 def volume_of(seen: Snapshot, release: str) -> str:
     """The name of the internal database's volume claim, or empty."""
     prefix = f"-{database_name(release)}-0"
     return next((claim.name for claim in seen.claims if claim.name.endswith(prefix)), "")
-
-
-def _refuse_orphaned_volume(desired: Desired, seen: Snapshot, name: str) -> None:
-    claim = volume_of(seen, desired.release)
-    if not claim:
-        return
-    raise Refused(
-        "the database's volume is there, but the Secret with its password is gone",
-        where=f"PersistentVolumeClaim {claim}, Secret {name} in namespace {desired.namespace}",
-        why="a new password would not open the data that is in it",
-        next=f"put Secret {name} back, or give the data up: inv destroy --delete-data",
-    )
 
 
 def remove_failed_jobs(kube: Kube, desired: Desired, seen: Snapshot, jobs: tuple[str, ...]) -> None:

@@ -58,6 +58,14 @@ def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: b
         screen.line("to delete them as well: inv destroy --delete-data", "dim")
 
 
+def forget(kube: Kube, desired: Desired, seen: Snapshot, waits: Callable[[str], None], *, clients: bool) -> None:
+    """Ends what remembers a database that is or will be empty: finished schema Jobs, which nobody would run again, and
+    with `clients` the programs that work in it; they are stopped, and started again by whoever applies the release."""
+    _wait_for_pods(kube, desired, _remove_jobs(kube, desired, seen), waits)
+    if clients:
+        _stop_clients_first(kube, desired, seen, waits)
+
+
 def _remove_jobs(kube: Kube, desired: Desired, seen: Snapshot) -> list[str]:
     """Helm keeps the schema Jobs (`resource-policy: keep`), so that no upgrade cuts a migration off. One that still
     runs is told to stop and ends between two steps, while its database is still there."""

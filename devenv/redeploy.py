@@ -11,14 +11,15 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from devenv import apply, destroy, lease, look, proof, watch
+from devenv import apply, destroy, lease, look, proof, secret, timeline, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.environment import Environment, Session, connect
-from devenv.errors import Refused
+from devenv.errors import Failure, Refused
 from devenv.model import Desired, Plan, Snapshot
 from devenv.report import Screen
 
@@ -79,15 +80,18 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
     _images(environment, session, screen)
     apply.namespace(session.kube, environment.desired.namespace)
     with lease.alone(session.kube, environment.desired, screen, wait=how.wait) as taken:
+        if how.fresh and not how.reset_data and secret.ours(environment.desired):
+            _password(environment, session, drawn, make=False)
         if how.fresh:
             destroy.remove(environment.desired, session, screen, delete_data=how.reset_data)
         if how.fresh or taken.waited or taken.over:
             drawn = _plan(environment, session, screen)
         _refuse(environment, drawn.plan)
         _heal(environment, session, screen, drawn, taken)
-        _secret(environment, session, screen, drawn)
-        _rollout(environment, session, screen, drawn)
+        password = _secret(environment, session, screen, drawn)
+        _rollout(environment, session, screen, drawn, password)
         proven = _prove(environment, session, screen)
+        secret.remember(session.kube, environment.desired)
     return Result(drawn.plan, drawn.plan.revision, proven, time.monotonic() - started)
 
 
@@ -112,16 +116,19 @@ def _plan(environment: Environment, session: Session, screen: Screen) -> Drawn:
     with screen.stage("plan") as stage:
         drawn = draw(environment, session, stage.waits)
         stage.says(*summary(environment.desired, drawn.plan))
+    screen.tell(plan=drawn.plan)
     return drawn
 
 
 def reach(environment: Environment, screen: Screen, *, start: bool) -> Session:
     """Connects to the cluster; a cluster that has to be built or started first is a stage of its own."""
+    screen.tell(profile=environment.desired.profile, namespace=environment.desired.namespace)
     with screen.stage("cluster") as stage:
         session = connect(environment, stage.waits, start=start)
         if time.monotonic() - stage.started > 2.0:
             stage.says("built and started")
     desired, where = environment.desired, session.target
+    screen.tell(context=where.context, versions={"kubernetes": session.version})
     cluster = "embedded cluster" if where.embedded else f"context {where.context}"
     screen.line(
         f"profile {desired.profile} · namespace {desired.namespace} · {cluster}, Kubernetes {session.version[1:]}"
@@ -150,7 +157,10 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
     lasting = [object for object in wanted if not planning.hook(object)]
     keys = {planning.key(object) for object in (*lasting, *applied)}
     seen = planning.Seen(release, tuple(applied), look.live(kube, desired.namespace, keys), _unready(wanted, snapshot))
-    return Drawn(planning.make(inputs, lasting, seen), tuple(wanted), seen, snapshot)
+    plan = planning.make(inputs, lasting, seen)
+    if release is not None:
+        plan = replace(plan, reasons=(*plan.reasons, *secret.reasons(kube, desired)))
+    return Drawn(plan, tuple(wanted), seen, snapshot)
 
 
 def _inputs(desired: Desired, session: Session) -> str:
@@ -232,17 +242,35 @@ def _images(environment: Environment, session: Session, screen: Screen) -> None:
             stage.says(f"{', '.join(loaded)} loaded into the cluster")
 
 
-def _secret(environment: Environment, session: Session, screen: Screen, drawn: Drawn) -> None:
-    if not (environment.desired.bundled and environment.desired.internal_postgres):
-        return
+def _secret(environment: Environment, session: Session, screen: Screen, drawn: Drawn) -> secret.Password | None:
+    """The database's password; where the database begins empty, what remembers an older one goes first."""
+    desired = environment.desired
+    if not secret.ours(desired):
+        return None
     with screen.stage("database") as stage:
         stage.waits("looking for the database's password")
-        password = apply.password(session.kube, environment.desired, drawn.snapshot)
+        password = _password(environment, session, drawn, make=True)
         screen.secrets.add(password.value)
-        stage.says("password made" if password.made else "password kept")
+        if password.outcome.empty:
+            destroy.forget(session.kube, desired, drawn.snapshot, stage.waits, clients=password.found.release)
+        stage.says(password.outcome.told)
+    return password
 
 
-def _rollout(environment: Environment, session: Session, screen: Screen, drawn: Drawn) -> None:
+def _password(environment: Environment, session: Session, drawn: Drawn, *, make: bool) -> secret.Password:
+    """Raises Refused where the password does not belong to the volume that is there."""
+    desired = environment.desired
+    database = ("apps/v1", "StatefulSet", apply.database_name(desired.release))
+    there = secret.look(
+        session, desired, drawn.snapshot, release=database in {planning.key(object) for object in drawn.seen.applied}
+    )
+    secret.refuse(there, desired, drawn.snapshot)
+    return secret.ensure(session.kube, desired, there) if make else there
+
+
+def _rollout(
+    environment: Environment, session: Session, screen: Screen, drawn: Drawn, password: secret.Password | None
+) -> None:
     """Helm applies in the background while the cluster is followed, so that a failing hook is seen as well."""
     desired = environment.desired
     target = goal(desired, drawn.wanted, drawn.snapshot)
@@ -252,13 +280,21 @@ def _rollout(environment: Environment, session: Session, screen: Screen, drawn: 
         now = goal(desired, helming.objects(manifest), drawn.snapshot)
         return replace(now, watched=(*before.watched, *now.watched))
 
+    def seen(snapshot: Snapshot) -> None:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        screen.tell(pods=timeline.fold(screen.facts.get("pods", ()), snapshot, now), last=snapshot)
+
     with screen.stage("rollout") as stage:
         stage.waits(f"helm applies revision {drawn.plan.revision}")
         apply.remove_additions(session.kube, desired, drawn.plan)
         apply.remove_failed_jobs(session.kube, desired, drawn.snapshot, target.jobs)
         applying = apply.Applying(session.helm, desired, drawn.plan, server_side=True)
+        busy = secret.trying(session, desired, password, applying.busy) if password else applying.busy
         try:
-            verdict = watch.follow(session.kube, target, applying.busy, stage.waits, applied=applied)
+            verdict = watch.follow(session.kube, target, busy, stage.waits, seen, applied)
+        except Failure:
+            screen.tell(logs=watch.tails(session.kube, screen.facts.get("last", drawn.snapshot)))
+            raise
         finally:
             applying.stop()
         apply.tidy_jobs(session.kube, desired, look.once(session.kube, desired.namespace), target.jobs)
@@ -290,9 +326,15 @@ def _prove(environment: Environment, session: Session, screen: Screen) -> proof.
         return None
     with screen.stage("proof") as stage:
         stage.waits("asking the backend")
-        template = proof.newest_template(look.once(session.kube, desired.namespace), desired.release)
-        proven = proof.smoke(session.kube, desired, template, stage.waits, temporal=desired.temporal)
+        seen = look.once(session.kube, desired.namespace)
+        template = proof.newest_template(seen, desired.release)
+        try:
+            proven = proof.smoke(session.kube, desired, template, stage.waits, temporal=desired.temporal)
+        except Failure:
+            screen.tell(logs=watch.tails(session.kube, seen, "backend"))
+            raise
         stage.says(*proven.lines)
+        screen.tell(proof=proven)
     return proven
 
 

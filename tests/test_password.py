@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import base64
-import hashlib
-import hmac
 
 import pytest
 
@@ -44,19 +42,10 @@ def test_data_is_never_left_with_a_password_that_cannot_open_it() -> None:
                 assert outcome.do == ("keep" if secret and opens is not False else "refuse")
 
 
-def test_the_verifier_is_that_of_rfc_7677() -> None:
-    """Its example: client and server prove themselves with these keys, and only with these."""
-    salt = base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ==")
-    nonce = "rOprNGfwEbeRWNbNEkqO%hvYDpWUa2RaTCAfuxFIlj)hNlF$k0"
-    said = f"n=user,r=rOprNGfwEbeRWNbNEkqO,r={nonce},s=W22ZaJ0SNY7soEsUEjb6gQ==,i=4096,c=biws,r={nonce}".encode()
-    made = password.verifier("pencil", salt)
-    head, _, keys = made.rpartition("$")
-    stored, server = (base64.b64decode(part) for part in keys.split(":"))
-    assert head == "SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ=="
-    assert base64.b64encode(hmac.digest(server, said, "sha256")) == b"6rriTRBi23WpRR/wtup+mMhUZUn/dB5nLTJRsjl95G4="
-    proof = base64.b64decode("dHzbZapWIk4jUhN+Ute9ytag9zjfMHgsqmmiz7AndVQ=")
-    signature = hmac.digest(stored, said, "sha256")
-    assert hashlib.sha256(bytes(a ^ b for a, b in zip(proof, signature, strict=True))).digest() == stored
+def test_the_verifier_has_the_keys_of_rfc_7677s_example() -> None:
+    made = password.verifier("pencil", base64.b64decode("W22ZaJ0SNY7soEsUEjb6gQ=="))
+    keys = "WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=:wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU="
+    assert made == f"SCRAM-SHA-256$4096:W22ZaJ0SNY7soEsUEjb6gQ==${keys}"
 
 
 # SASLprep's own examples (RFC 4013, section 3), as PostgreSQL takes them: what is forbidden stays as it is.

@@ -77,9 +77,14 @@ def test_of_two_runs_at_once_the_second_reads_what_the_first_made(api: FakeApi, 
 
 def test_a_secret_without_a_password_gets_one_and_keeps_the_rest(api: FakeApi, kube: Kube) -> None:
     put: list[dict[str, Any]] = []
+
+    def replaced(body: dict[str, Any]) -> tuple[int, Any]:
+        put.append(body)
+        return 200, body
+
     api.answers[f"POST {SECRETS}"] = (409, {"message": "exists"})
     api.answers[f"GET {ONE}"] = (200, {"metadata": {"uid": "u"}, "data": {"host": "aA=="}})
-    api.answers[f"PUT {ONE}"] = lambda body: (200, put.append(body) or body)
+    api.answers[f"PUT {ONE}"] = replaced
     assert len(secret.ensure(kube, DESIRED, MISSING).value) >= 32
     assert put[0]["data"]["host"] == "aA=="
 
@@ -123,8 +128,13 @@ def test_a_redeploy_has_something_to_do_where_the_secret_was(
 
 def test_once_the_database_opened_the_secret_says_so_and_says_no_password(api: FakeApi, kube: Kube) -> None:
     patched: list[dict[str, Any]] = []
+
+    def patch(body: dict[str, Any]) -> tuple[int, Any]:
+        patched.append(body)
+        return 200, body
+
     api.answers[f"GET {ONE}"] = (200, stored("a password"))
-    api.answers[f"PATCH {ONE}"] = lambda body: (200, patched.append(body) or body)
+    api.answers[f"PATCH {ONE}"] = patch
     secret.remember(kube, DESIRED)
     [body] = patched
     assert secret.known({**stored("a password"), "metadata": {"uid": "u-1", **body["metadata"]}})

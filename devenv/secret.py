@@ -1,0 +1,188 @@
+"""The Secret of the internal database: made once, outside the release, never overwritten. Edge in and out.
+
+What is to be done in each case is decided by `password`; here it is found out and done. At the Secret itself a digest
+says which password the database was last seen to open for, so that a changed one is known without asking it.
+"""
+
+from __future__ import annotations
+
+import base64
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from devenv import password
+from devenv.apply import MANAGED, database_name, volume_of
+from devenv.clients.kube import KINDS, Conflict, Kube, Object
+from devenv.clients.postgres import Postgres
+from devenv.environment import Session
+from devenv.errors import Refused, RolloutFailed
+from devenv.model import Desired, Pod, Snapshot
+
+OPENED = "devenv/opened-by"
+PASSWORD_BYTES = 24
+TRY_AGAIN = 3.0  # seconds
+
+
+@dataclass(frozen=True)
+class Password:
+    """The password in its Secret (`value` empty where there is none), and what is there beside it."""
+
+    user: str
+    value: str
+    found: password.Found
+
+    @property
+    def outcome(self) -> password.Outcome:
+        return password.decide(self.found)
+
+
+def ours(desired: Desired) -> bool:
+    """Whether the database and its Secret are devenv's to care for."""
+    named = desired.values.get(("backend", "postgresql", "existingSecret"))
+    return desired.bundled and desired.internal_postgres and named == database_name(desired.release)
+
+
+def path(desired: Desired) -> str:
+    return KINDS[("v1", "Secret")].path(desired.namespace, database_name(desired.release))
+
+
+def read(secret: Object | None) -> tuple[str, str]:
+    """(user, password) of a Secret; the password is empty where it has none."""
+    data = (secret or {}).get("data") or {}
+    user, value = (base64.b64decode(data.get(key) or "").decode("utf-8", "replace") for key in ("username", "password"))
+    return user or "postgres", value
+
+
+def look(session: Session, desired: Desired, seen: Snapshot, *, release: bool) -> Password:
+    """What is there. Where the database runs, the password is tried. `release`: one with the internal database."""
+    user, value = read(session.kube.find(path(desired)))
+    opens = None
+    if value and running(seen, desired):
+        opens = postgres(session, desired).opens(user, value)
+    volume = bool(volume_of(seen, desired.release))
+    return Password(user, value, password.Found(bool(value), volume, release, opens))
+
+
+def ensure(kube: Kube, desired: Desired, there: Password) -> Password:
+    """The password, made where there is none."""
+    if there.outcome.do != "make":
+        return there
+    return Password(*read(make(kube, desired)), there.found)
+
+
+def refuse(there: Password, desired: Desired, seen: Snapshot) -> None:
+    """Raises Refused where volume and password do not belong together."""
+    outcome, name = there.outcome, database_name(desired.release)
+    if outcome.do == "refuse":
+        raise Refused(
+            outcome.told,
+            where=f"PersistentVolumeClaim {volume_of(seen, desired.release)}, Secret {name} "
+            f"in namespace {desired.namespace}",
+            why=outcome.why,
+            next=password.choices(name),
+        )
+
+
+def make(kube: Kube, desired: Desired) -> Object:
+    """The Secret with a new password; where one is there without a password, that is filled in.
+
+    Of two runs at once the first one's password counts.
+    """
+    value = secrets.token_urlsafe(PASSWORD_BYTES)
+    try:
+        return kube.create(path(desired).rpartition("/")[0], _secret(desired, value))
+    except Conflict:
+        there = kube.get(path(desired))
+    if read(there)[1]:
+        return there
+    data = {**(there.get("data") or {}), "password": base64.b64encode(value.encode()).decode()}
+    return kube.replace(path(desired), {**there, "data": data})
+
+
+def _secret(desired: Desired, value: str) -> Object:
+    name = database_name(desired.release)
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": name, "labels": {**MANAGED, "app.kubernetes.io/instance": desired.release}},
+        "type": "Opaque",
+        "stringData": {"host": name, "port": "5432", "username": "postgres", "password": value},
+    }
+
+
+def _digest(secret: Mapping[str, Any]) -> str:
+    return password.digest(read(dict(secret))[1], str(secret["metadata"].get("uid")))
+
+
+def known(secret: Object | None) -> bool:
+    """Whether the database is known to have opened for the password that is in the Secret."""
+    marks = secret["metadata"].get("annotations") or {} if secret else {}
+    return secret is not None and marks.get(OPENED) == _digest(secret)
+
+
+def reasons(kube: Kube, desired: Desired) -> tuple[str, ...]:
+    """Why a release that runs is not as it should be, as far as its password goes."""
+    if not ours(desired):
+        return ()
+    name, secret = database_name(desired.release), kube.find(path(desired))
+    if secret is None or not read(secret)[1]:
+        return (f"Secret {name} with the database's password is gone",)
+    return () if known(secret) else (f"the password in Secret {name} is not known to open the database",)
+
+
+def remember(kube: Kube, desired: Desired) -> None:
+    """Notes at the Secret that the database opened for the password in it."""
+    secret = kube.find(path(desired))
+    if secret is not None and ours(desired) and not known(secret):
+        kube.patch(path(desired), {"metadata": {"annotations": {OPENED: _digest(secret)}}})
+
+
+def pod_name(desired: Desired) -> str:
+    return f"{database_name(desired.release)}-0"
+
+
+def pod_of(seen: Snapshot, name: str) -> Pod | None:
+    return next((pod for pod in seen.pods if pod.name == name), None)
+
+
+def running(seen: Snapshot, desired: Desired) -> bool:
+    """Whether the database's container runs, ready or not."""
+    pod = pod_of(seen, pod_name(desired))
+    return pod is not None and not pod.deleting and any(container.state == "running" for container in pod.containers)
+
+
+def postgres(session: Session, desired: Desired, pod: str = "") -> Postgres:
+    """The database in its pod, or in another."""
+    from devenv.temporal import kubectl_argv
+
+    return Postgres(tuple(kubectl_argv(session, desired.namespace)), pod or pod_name(desired))
+
+
+def trying(session: Session, desired: Desired, there: Password, busy: Callable[[], bool]) -> Callable[[], bool]:
+    """`busy`, that tries the password as soon as a database that was not running before runs on its old volume.
+
+    Raises RolloutFailed where it does not open: nothing else would say so while the backend waits.
+    """
+    if not there.found.volume or there.found.opens is not None:
+        return busy
+    asked, opened = 0.0, False
+
+    def busy_and_opens() -> bool:
+        nonlocal asked, opened
+        if not opened and time.monotonic() - asked >= TRY_AGAIN:
+            opens = postgres(session, desired).opens(there.user, there.value)
+            asked, opened = time.monotonic(), opens is True
+            if opens is False:
+                name = database_name(desired.release)
+                raise RolloutFailed(
+                    "the password in the Secret does not open the database",
+                    where=f"Secret {name}, pod {pod_name(desired)} in namespace {desired.namespace}",
+                    why=f'the volume was made with another one: "password authentication failed for user {there.user}"',
+                    next=password.choices(name),
+                )
+        return busy()
+
+    return busy_and_opens
