@@ -15,7 +15,8 @@ Record = Mapping[str, Any]
 STEPS = (0.5, 1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 1200, 1800, 3600)
 OUTCOME = {0: "done", 130: "interrupted"}
 SIGNS = {"create": "+", "change": "~", "remove": "−"}
-GONE_WELL = ("ready", "complete", "ending")
+WELL = ("ready", "complete", "ending")
+HELD_UP = ("not ready", "pending")  # waits for something else, as a rule
 
 
 def html(record: Record) -> str:
@@ -79,22 +80,29 @@ def _times(record: Record) -> str:
     total = max([record["seconds"], 0.1, *(stage["start"] + stage["seconds"] for stage in stages)])
     tick = next((step for step in STEPS if total / step <= 6), total / 6)
     rows = [_stage_row(stage, total) for stage in stages]
-    pods = [row for pod in sorted(record["pods"], key=_pod_order) if (row := _pod_row(pod, record, total))]
+    lives = sorted(record["pods"], key=_pod_order)
+    calm = [pod["name"] for pod in lives if _untouched(pod, record["when"])]
+    pods = [row for pod in lives if pod["name"] not in calm and (row := _pod_row(pod, record, total))]
     marks = "".join(
-        f'<span style="left:{_share(count * tick, total)}">{duration(count * tick) if count else "0"}</span>'
+        f'<span style="left:{_share(count * tick, total)}">{_tick(count * tick)}</span>'
         for count in range(int(total / tick) + 1)
         if total - count * tick > total * 0.04
     )
     axis = f'<div class="row axis" aria-hidden="true"><b></b><div class="track">{marks}</div><i></i></div>'
     legend = (
         '<p class="legend"><span class="waiting">waiting</span><span class="starting">starting</span>'
-        '<span class="ready">ready</span></p>'
+        '<span class="ready">ready</span><em>on the right: until ready</em></p>'
     )
-    below = f"<h3>Pods</h3>\n{legend}\n{axis}\n{''.join(pods)}" if pods else ""
+    rest = f'<p class="calm">not touched: {escape(", ".join(calm))}</p>' if calm else ""
+    below = f"<h3>Pods</h3>\n{legend}\n{axis}\n{''.join(pods)}{rest}" if pods else rest
     return (
         f'<section class="times" style="--tick:{_share(tick, total)}">\n<h2>Steps</h2>\n{axis}\n{"".join(rows)}\n'
         f"{below}</section>"
     )
+
+
+def _tick(seconds: float) -> str:
+    return f"{seconds:g} s" if 0 < seconds < 120 else duration(seconds) if seconds else "0"
 
 
 def _share(part: float, total: float) -> str:
@@ -123,30 +131,39 @@ def _pod_order(pod: Record) -> tuple[str, str]:
 
 def _pod_row(pod: Record, record: Record, total: float) -> str:
     """A pod's bar: waiting until its containers started, starting until ready. Empty for one that ended before."""
-    created, started, ready, ended = (
-        _after(pod[key], record["when"]) for key in ("created", "started", "ready", "ended")
-    )
+    when = record["when"]
+    created, started, ready, ended = (_after(pod[key], when) for key in ("created", "started", "ready", "ended"))
     if created is None or (ended is not None and ended <= 0):
         return ""
-    end = total if ended is None else ended
-    bad = bool(record["failure"]) and ended is None and pod["state"] not in GONE_WELL
-    points = (("waiting", created), ("starting", started), ("ready", ready))
-    known = [(kind, at) for kind, at in points if at is not None]
-    ends = [at for _, at in known[1:]] + [end]
-    last = known[-1][0]
+    bad = bool(record["failure"]) and ended is None and pod["state"] not in WELL
+    style = "" if not bad else "held" if pod["state"] in HELD_UP else "failed"
+    kinds = (("waiting", created), ("ran" if pod["state"] == "complete" else "starting", started), ("ready", ready))
+    known = [(kind, at) for kind, at in kinds if at is not None]
+    ends = [*(at for _, at in known[1:]), total if ended is None else ended]
+    last = (style or known[-1][0], known[-1][1])
     bars = "".join(
-        _bar(at, until, total, f"{kind} bad" if bad and kind == last else kind)
-        for (kind, at), until in zip(known, ends, strict=True)
+        _bar(at, until, total, kind)
+        for (kind, at), until in zip([*known[:-1], last], ends, strict=True)
         if until > 0 and until >= at
     )
     took = duration(ready - created) if ready is not None and created >= -1 else ""
-    restarts = f", {pod['restarts']} restarts" if pod["restarts"] > 1 else ", 1 restart" if pod["restarts"] else ""
-    state = "ended" if ended is not None and pod["state"] != "complete" else pod["state"]
-    style = "failed" if bad else "ok"
+    told = f"{escape(_pod_state(pod))} <small>{escape(pod['name'])}</small>"
     return (
         f'<div class="row"><b>{escape(pod["component"])}</b><div class="track" aria-hidden="true">{bars}</div>'
-        f'<i>{took}</i><p class="{style}">{escape(state + restarts)}<small>{escape(pod["name"])}</small></p></div>\n'
+        f'<i>{took}</i><p class="pod {style}">{told}</p></div>\n'
     )
+
+
+def _pod_state(pod: Record) -> str:
+    state = "ended" if pod["ended"] and pod["state"] in ("ready", "ending") else pod["state"]
+    count = pod["restarts"]
+    return state if not count else f"{state}, {count} restart{'s' if count > 1 else ''}"
+
+
+def _untouched(pod: Record, when: str) -> bool:
+    """Ready before the run and still there after it."""
+    ready = _after(pod["ready"], when)
+    return ready is not None and ready <= 0 and not pod["ended"] and pod["state"] == "ready"
 
 
 def _after(time: str, when: str) -> float | None:
