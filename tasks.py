@@ -209,7 +209,9 @@ def destroy(screen: Any, flags: Flags, delete_data: bool = False) -> None:
 
     wanted = environment.describe(flags)
     session = story.reach(wanted, screen, start=False)
-    removing.destroy(wanted.desired, session, screen, delete_data=delete_data)
+    result = removing.destroy(wanted.desired, session, screen, delete_data=delete_data)
+    if flags.output == "json":
+        screen.answer(result.record())
 
 
 @environment_task

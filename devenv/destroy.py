@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 from devenv import lease, look
 from devenv.apply import database_name, volume_of
@@ -22,18 +24,32 @@ from devenv.report import Screen
 PROTECTED = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 
 
-def destroy(desired: Desired, session: Session, screen: Screen, *, delete_data: bool) -> None:
+@dataclass(frozen=True)
+class Result:
+    """What was done; `kept` and `deleted` name the database's volume, or are empty."""
+
+    namespace: str
+    release: str
+    removed: bool
+    kept: str = ""
+    deleted: str = ""
+
+    def record(self) -> dict[str, Any]:
+        return {"schema": "devenv/destroy/v1", **vars(self)}
+
+
+def destroy(desired: Desired, session: Session, screen: Screen, *, delete_data: bool) -> Result:
     """Uninstalls the release and waits until its pods are gone. A release that is not there is no error."""
     if desired.namespace in PROTECTED and delete_data:
         raise Refused(f"no data is deleted in namespace {desired.namespace}", where=f"namespace {desired.namespace}")
     if session.kube.find(f"/api/v1/namespaces/{desired.namespace}") is None:
         screen.line(f"namespace {desired.namespace} is not there: nothing to destroy")
-        return
+        return Result(desired.namespace, desired.release, removed=False)
     with lease.alone(session.kube, desired, screen):
-        remove(desired, session, screen, delete_data=delete_data)
+        return remove(desired, session, screen, delete_data=delete_data)
 
 
-def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: bool) -> None:
+def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: bool) -> Result:
     """The same for a caller that holds the environment's Lease."""
     seen = look.once(session.kube, desired.namespace)
     with screen.stage("destroy") as stage:
@@ -51,11 +67,14 @@ def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: b
         stage.says(
             f"release {desired.release} removed" if there or jobs else f"release {desired.release} was not there"
         )
+    volume = volume_of(seen, desired.release)
     if delete_data:
         _delete_data(session.kube, desired, seen, screen)
-    elif volume_of(seen, desired.release):
-        screen.line(f"volume {volume_of(seen, desired.release)} and its password are kept: inv redeploy takes them up")
+        return Result(desired.namespace, desired.release, bool(there or jobs), deleted=volume)
+    if volume:
+        screen.line(f"volume {volume} and its password are kept: inv redeploy takes them up")
         screen.line("to delete them as well: inv destroy --delete-data", "dim")
+    return Result(desired.namespace, desired.release, bool(there or jobs), kept=volume)
 
 
 def forget(kube: Kube, desired: Desired, seen: Snapshot, waits: Callable[[str], None], *, clients: bool) -> None:
