@@ -9,6 +9,7 @@ import base64
 
 from devenv import drift
 from devenv import plan as planning
+from devenv.clients import shell
 from devenv.clients.helm import Helm, failed
 from devenv.clients.kube import KINDS, Conflict, Kube
 from devenv.model import Desired, Plan, Release, Snapshot
@@ -56,15 +57,19 @@ def remove_additions(kube: Kube, desired: Desired, plan: Plan) -> None:
             kube.patch(path, drift.removal(added), how="strategic")
 
 
+def upgrade(helm: Helm, desired: Desired, plan: Plan, *, server_side: bool) -> Applying:
+    """Starts to apply the plan's revision."""
+    labels = {planning.LABEL: planning.stamp(plan.revision, plan.inputs)}
+    values, timeout = desired.values.tree(), desired.timeouts["rollout"]
+    return Applying(helm.upgrade(desired.release, desired.chart, values, labels, timeout, server_side), desired)
+
+
 class Applying:
     """Helm at work in the background; `busy` tells when it is over and raises its failure."""
 
-    def __init__(self, helm: Helm, desired: Desired, plan: Plan, *, server_side: bool) -> None:
-        labels = {planning.LABEL: planning.stamp(plan.revision, plan.inputs)}
-        timeout = desired.timeouts["rollout"]
-        values = desired.values.tree()
+    def __init__(self, helm: shell.Running, desired: Desired) -> None:
         self._desired = desired
-        self._helm = helm.upgrade(desired.release, desired.chart, values, labels, timeout, server_side)
+        self._helm = helm
 
     def busy(self) -> bool:
         """Whether Helm still runs. Raises StepFailed with its reason when it ended with one."""

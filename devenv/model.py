@@ -39,6 +39,12 @@ class Desired:
         return self.values.get(("global", "temporal", "enabled")) is True
 
     @property
+    def sample_backend(self) -> bool:
+        """Whether the backend is our sample service, whose answers the proof understands."""
+        image = self.values.get(("backend", "image")) or {}
+        return self.bundled and not {"repository", "registry", "digest"} & image.keys()
+
+    @property
     def internal_postgres(self) -> bool:
         return self.values.get(("global", "postgresql", "enabled")) is True
 

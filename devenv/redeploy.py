@@ -152,7 +152,9 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
     wanted: Sequence[Object] = applied
     if not planning.unchanged(release, inputs):
         waits("rendering the chart")
-        rendered = session.helm.render(desired.release, desired.chart, desired.values.tree(), session.version)
+        rendered = session.helm.render(
+            desired.release, desired.chart, desired.values.tree(), session.version, desired.chart_version
+        )
         wanted = helming.objects(rendered)
     lasting = [object for object in wanted if not planning.hook(object)]
     keys = {planning.key(object) for object in (*lasting, *applied)}
@@ -288,7 +290,7 @@ def _rollout(
         stage.waits(f"helm applies revision {drawn.plan.revision}")
         apply.remove_additions(session.kube, desired, drawn.plan)
         apply.remove_failed_jobs(session.kube, desired, drawn.snapshot, target.jobs)
-        applying = apply.Applying(session.helm, desired, drawn.plan, server_side=True)
+        applying = apply.upgrade(session.helm, desired, drawn.plan, server_side=True)
         busy = secret.trying(session, desired, password, applying.busy) if password else applying.busy
         try:
             verdict = watch.follow(session.kube, target, busy, stage.waits, seen, applied)
@@ -323,6 +325,9 @@ def _heal(environment: Environment, session: Session, screen: Screen, drawn: Dra
 def _prove(environment: Environment, session: Session, screen: Screen) -> proof.Proof | None:
     desired = environment.desired
     if not desired.bundled:
+        return None
+    if not desired.sample_backend:
+        screen.line("proof     the backend is your own image: it is ready, but no request was sent through it", "yellow")
         return None
     with screen.stage("proof") as stage:
         stage.waits("asking the backend")

@@ -50,10 +50,18 @@ class Helm:
             )
         return match.group(0)[1:]
 
-    def render(self, release: str, chart: str, values: Mapping[str, Any], cluster: str) -> str:
+    def render(self, release: str, chart: str, values: Mapping[str, Any], cluster: str, version: str = "") -> str:
         """The manifests as Helm would apply them to a cluster of version `cluster`. Raises InputWrong."""
         output = self.run(
-            "template", release, chart, "--values", "-", "--kube-version", cluster, stdin=json.dumps(values)
+            "template",
+            release,
+            chart,
+            *_version(version),
+            "--values",
+            "-",
+            "--kube-version",
+            cluster,
+            stdin=json.dumps(values),
         )
         if output.code != 0:
             raise InputWrong(
@@ -72,16 +80,27 @@ class Helm:
         labels: Mapping[str, str],
         timeout: float,
         force: bool,
+        version: str = "",
     ) -> shell.Running:
         """Starts `helm upgrade --install`, which waits for hooks only: the rollout is followed by us."""
-        words = ["upgrade", release, chart, "--install", "--values", "-", "--history-max", HISTORY]
+        words = ["upgrade", release, chart, *_version(version), "--install", "--values", "-", "--history-max", HISTORY]
         words += ["--timeout", f"{timeout:.0f}s"]
         words += ["--labels", ",".join(f"{key}={value}" for key, value in labels.items())]
         words += ["--server-side=true", "--force-conflicts"] if force else []
         return shell.Running(self.argv(*words), stdin=json.dumps(values), drop=("HELM_",))
 
+    def rollback(self, release: str, revision: int, timeout: float) -> shell.Running:
+        """Starts `helm rollback`, which waits for hooks only: what becomes of it is followed by us."""
+        words = ["rollback", release, str(revision), "--history-max", HISTORY, "--timeout", f"{timeout:.0f}s"]
+        words += ["--server-side=true", "--force-conflicts"]
+        return shell.Running(self.argv(*words), drop=("HELM_",))
+
     def uninstall(self, release: str, timeout: float) -> shell.Output:
         return self.run("uninstall", release, "--wait", "--ignore-not-found", "--timeout", f"{timeout:.0f}s")
+
+
+def _version(version: str) -> list[str]:
+    return ["--version", version] if version else []
 
 
 def failed(output: shell.Output, release: str, namespace: str) -> StepFailed:
@@ -115,16 +134,30 @@ def manifest(kube: Kube, namespace: str, release: str, revision: int) -> str:
     """
     try:
         secret = kube.get(f"/api/v1/namespaces/{namespace}/secrets/sh.helm.release.v1.{release}.v{revision}")
-        packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
-        return str(json.loads(gzip.decompress(packed))["manifest"])
     except NotThere:
         return ""
+    return str(_content(secret).get("manifest") or "")
+
+
+def kept(kube: Kube, namespace: str, release: str) -> list[tuple[Object, dict[str, str]]]:
+    """What Helm keeps of each revision of a release: its content, and the labels of its Secret."""
+    query = {"labelSelector": f"owner=helm,name={release}"}
+    secrets = kube.get(f"/api/v1/namespaces/{namespace}/secrets", query).get("items") or []
+    return [(_content(secret), secret["metadata"].get("labels") or {}) for secret in secrets]
+
+
+def _content(secret: Object) -> Object:
+    name = secret["metadata"]["name"]
+    try:
+        packed = base64.b64decode(base64.b64decode(secret["data"]["release"]))
+        content: Object = json.loads(gzip.decompress(packed))
     except (KeyError, ValueError, OSError):
         raise StepFailed(
-            f"what Helm keeps about revision {revision} cannot be read",
-            where=f"Secret sh.helm.release.v1.{release}.v{revision}",
-            next=f"inv kubectl -- delete secret sh.helm.release.v1.{release}.v{revision}",
+            f"what Helm keeps about revision {name.rpartition('.v')[2]} cannot be read",
+            where=f"Secret {name}",
+            next=f"inv kubectl -- delete secret {name}",
         ) from None
+    return content
 
 
 def objects(manifest: str) -> list[Object]:
