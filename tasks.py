@@ -24,7 +24,7 @@ from devenv.errors import Failure, InputWrong, Interrupted
 from devenv.settings import Flags
 
 # Tasks whose first argument may be given without its flag: task → flag.
-POSITIONAL = {"logs": "--component"}
+POSITIONAL = {"logs": "--component", "rollback": "--revision"}
 
 SHARED: dict[str, tuple[Any, str]] = {
     "profile": ("", "profile in profiles/ (DEVENV_PROFILE; default dev)"),
@@ -215,6 +215,93 @@ def destroy(screen: Any, flags: Flags, delete_data: bool = False) -> None:
 
 
 @environment_task
+def history(screen: Any, flags: Flags) -> None:
+    """Show the release's revisions: when, what, by whom."""
+    from devenv import environment
+    from devenv import history as past
+    from devenv import redeploy as story
+
+    wanted = environment.describe(flags)
+    found = past.read(story.reach(wanted, screen, start=False), wanted.desired)
+    if flags.output == "json":
+        screen.answer(past.record(wanted.desired, found))
+    else:
+        past.show(found)
+
+
+@environment_task
+def rollback(screen: Any, flags: Flags, revision: str = "") -> None:
+    """Go back to a revision, or to the last good one, and prove it: rollback [REVISION]; data stays as it is."""
+    from devenv import environment
+    from devenv import history as past
+
+    record = past.rollback(environment.describe(flags), screen, revision)
+    if flags.output == "json":
+        screen.answer(record)
+
+
+@environment_task
+def db_status(screen: Any, flags: Flags) -> None:
+    """Show the databases: there or not, owner, schema against what the server needs, size, connections."""
+    from devenv import database, environment
+
+    record = database.status(environment.describe(flags), screen)
+    if flags.output == "json":
+        screen.answer(record)
+    else:
+        database.show(record)
+
+
+@environment_task
+def db_create(screen: Any, flags: Flags) -> None:
+    """Make the databases that are missing."""
+    from devenv import database, environment
+
+    record = database.create(environment.describe(flags), screen)
+    if flags.output == "json":
+        screen.answer(record)
+
+
+@environment_task
+def db_migrate(screen: Any, flags: Flags) -> None:
+    """Migrate Temporal's databases now, by the release's own schema Job."""
+    from devenv import database, environment
+
+    record = database.migrate(environment.describe(flags), screen)
+    if flags.output == "json":
+        screen.answer(record)
+
+
+@environment_task
+def db_reset(screen: Any, flags: Flags) -> None:
+    """Drop Temporal's databases, make them anew, and prove it. All workflows are lost; asks, unless --yes."""
+    from devenv import database, environment
+
+    record = database.reset(environment.describe(flags), screen)
+    if flags.output == "json":
+        screen.answer(record)
+
+
+@environment_task
+def db_shell(screen: Any, flags: Flags, database: str = "backend") -> None:
+    """Open psql in the database's pod: db.shell [--database temporal] [-- ARGS]."""
+    from devenv import database as databases
+    from devenv import environment
+
+    databases.psql(environment.describe(flags), screen, database, _after_dashes)
+
+
+@environment_task
+def db_repair_password(screen: Any, flags: Flags) -> None:
+    """Make password and volume belong together again, the data kept: the Secret is lost or another."""
+    from devenv import environment, repair
+
+    record = repair.repair(environment.describe(flags), screen)
+    if flags.output == "json":
+        screen.answer(record)
+
+
+@environment_task
 def kubectl(screen: Any, flags: Flags) -> None:
     """Run kubectl on the environment's cluster and namespace: kubectl -- ARGS."""
     from devenv import environment, temporal
@@ -373,8 +460,15 @@ def _collection(**tasks: Task[Callable[..., Any]]) -> Collection:
 
 
 namespace = _collection(
-    redeploy=redeploy, plan=plan, values=values, status=status, logs=logs, destroy=destroy,
-    kubectl=kubectl, helm=helm, forward=forward, rbac=rbac, test=test, check=check, fix=fix,
+    redeploy=redeploy, plan=plan, values=values, status=status, logs=logs, history=history, rollback=rollback,
+    destroy=destroy, kubectl=kubectl, helm=helm, forward=forward, rbac=rbac, test=test, check=check, fix=fix,
+)  # fmt: skip
+namespace.add_collection(
+    _collection(
+        status=db_status, create=db_create, migrate=db_migrate, reset=db_reset, shell=db_shell,
+        **{"repair-password": db_repair_password},
+    ),
+    name="db",
 )  # fmt: skip
 namespace.add_collection(
     _collection(health=temporal_health, smoke=temporal_smoke, ui=temporal_ui, cli=temporal_cli), name="temporal"
