@@ -71,11 +71,11 @@ class How:
 
 def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Result:
     """Brings the environment to what it should be, and proves it."""
-    started = time.monotonic()
+    started, desired = time.monotonic(), environment.desired
     session = reach(environment, screen, start=True)
     drawn = _plan(environment, session, screen)
     if drawn.plan.nothing_to_do and not how.fresh:
-        proven = _prove(environment, session, screen) if how.smoke else None
+        proven = prove(desired, session, screen, temporal=desired.temporal) if how.smoke else None
         return Result(drawn.plan, drawn.plan.revision - 1, proven, time.monotonic() - started)
     _images(environment, session, screen)
     apply.namespace(session.kube, environment.desired.namespace)
@@ -90,8 +90,8 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
         _heal(environment, session, screen, drawn, taken)
         password = _secret(environment, session, screen, drawn)
         _rollout(environment, session, screen, drawn, password)
-        proven = _prove(environment, session, screen)
-        secret.remember(session.kube, environment.desired)
+        proven = prove(desired, session, screen, temporal=desired.temporal)
+        secret.remember(session.kube, desired)
     return Result(drawn.plan, drawn.plan.revision, proven, time.monotonic() - started)
 
 
@@ -322,19 +322,21 @@ def _heal(environment: Environment, session: Session, screen: Screen, drawn: Dra
     screen.line(f"revision {release.revision} was left {release.status} by a run that ended: marked failed", "yellow")
 
 
-def _prove(environment: Environment, session: Session, screen: Screen) -> proof.Proof | None:
-    desired = environment.desired
+def prove(desired: Desired, session: Session, screen: Screen, *, temporal: bool) -> proof.Proof | None:
+    """A request through the backend, as a workflow with `temporal`; None where it cannot be understood."""
     if not desired.bundled:
         return None
     if not desired.sample_backend:
-        screen.line("proof     the backend is your own image: it is ready, but no request was sent through it", "yellow")
+        screen.line(
+            "proof     the backend is your own image: it is ready, but no request was sent through it", "yellow"
+        )
         return None
     with screen.stage("proof") as stage:
         stage.waits("asking the backend")
         seen = look.once(session.kube, desired.namespace)
         template = proof.newest_template(seen, desired.release)
         try:
-            proven = proof.smoke(session.kube, desired, template, stage.waits, temporal=desired.temporal)
+            proven = proof.smoke(session.kube, desired, template, stage.waits, temporal=temporal)
         except Failure:
             screen.tell(logs=watch.tails(session.kube, seen, "backend"))
             raise

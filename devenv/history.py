@@ -1,0 +1,160 @@
+"""The history of a release, and the way back: `history` and `rollback`. Edge in and out.
+
+Read from what Helm keeps in the cluster. A rollback is a new revision with the objects of an old one; schemas and data
+stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from devenv import apply, database, lease, look, revisions, secret, watch
+from devenv import plan as planning
+from devenv import redeploy as story
+from devenv.clients import helm as helming
+from devenv.clients.kube import Object
+from devenv.environment import Environment, Session
+from devenv.errors import Refused
+from devenv.model import Desired
+from devenv.report import Screen
+from devenv.revisions import Revision
+
+Waits = Callable[[str], None]
+
+
+def read(session: Session, desired: Desired) -> list[Revision]:
+    """All revisions that Helm still keeps, the oldest first. Raises Refused where there is none."""
+    kept = helming.kept(session.kube, desired.namespace, desired.release)
+    found = [revisions.read(content, labels, bundled=desired.bundled) for content, labels in kept]
+    if not found:
+        raise Refused(
+            "nothing is deployed here",
+            where=f"release {desired.release} in namespace {desired.namespace}",
+            next="inv redeploy",
+        )
+    return sorted(found, key=lambda one: one.number)
+
+
+def record(desired: Desired, found: Sequence[Revision]) -> dict[str, Any]:
+    return {
+        "schema": "devenv/history/v1",
+        "release": desired.release,
+        "namespace": desired.namespace,
+        "revisions": [one.record() for one in found],
+    }
+
+
+def show(found: Sequence[Revision]) -> None:
+    """The revisions to people, the newest first."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in ("revision", "when", "status", "chart", "temporal", "database", "by", "description"):
+        table.add_column(column, no_wrap=column != "description")
+    for one in reversed(found):
+        by = "devenv" if one.by_devenv else "helm"
+        row = (str(one.number), revisions.moment(one.at), one.status, one.chart, one.temporal, one.database, by)
+        style = {"deployed": "green", "superseded": ""}.get(one.status, "red")
+        table.add_row(*row, one.description, style=style)
+    Console(highlight=False, soft_wrap=True).print(table)
+
+
+def rollback(environment: Environment, screen: Screen, wanted: str) -> dict[str, Any]:
+    """Goes back to a revision, follows it until it is ready, proves it. Raises Refused where that would not work."""
+    desired = environment.desired
+    session = story.reach(environment, screen, start=False)
+    with lease.alone(session.kube, desired, screen):
+        found = read(session, desired)
+        where = f"release {desired.release} in namespace {desired.namespace}"
+        current, target = found[-1], revisions.choose(found, wanted, where)
+        objects = helming.objects(target.manifest)
+        _refuse(environment, session, current, target, objects)
+        _images(session, screen, desired, objects)
+        _apply(session, screen, desired, current, target, objects)
+        proven = story.prove(desired, session, screen, temporal=database.runs_temporal(desired, objects))
+        secret.remember(session.kube, desired)
+        screen.line("schemas and data were not rolled back: they are as they were before")
+        screen.line("inv redeploy goes forward again", "dim")
+    return {
+        "schema": "devenv/rollback/v1",
+        "from": current.number,
+        "to": target.number,
+        "revision": current.number + 1,
+        "workflow": proven.workflow if proven else "",
+    }
+
+
+def _refuse(
+    environment: Environment, session: Session, current: Revision, target: Revision, objects: Sequence[Object]
+) -> None:
+    """What speaks against it, found before anything is touched."""
+    desired, kube = environment.desired, session.kube
+    where = f"revision {target.number} of release {desired.release} in namespace {desired.namespace}"
+    lasting = [object for object in objects if not planning.hook(object)]
+    applied = helming.objects(current.manifest)
+    keys = {planning.key(object) for object in (*lasting, *applied)}
+    release = look.releases(kube, desired.namespace).get(desired.release)
+    if release is not None and release.status.startswith("pending-"):
+        raise Refused(f"revision {current.number} is {release.status}", where=where, next="inv redeploy   (heals it)")
+    live = look.live(kube, desired.namespace, keys)
+    plan = planning.make("", lasting, planning.Seen(release, tuple(applied), live, ()))
+    if plan.impossible:
+        raise Refused(
+            "this rollback cannot be made in place", where=where, why="; ".join(plan.impossible[:3]), next="inv history"
+        )
+    snapshot = look.once(kube, desired.namespace)
+    if secret.ours(desired) and target.database == "internal":
+        internal = current.database == "internal"
+        secret.refuse(secret.look(session, desired, snapshot, release=internal), desired, snapshot)
+    if desired.bundled and secret.running(snapshot, desired):
+        postgres = secret.postgres(session, desired)
+        _, there = database.seen(postgres, database.wanted(desired, objects))
+        objection = revisions.schema_objection(objects, there)
+        if objection:
+            raise Refused("the databases are older than that", where=where, why=objection, next="inv redeploy")
+    told = revisions.warnings(current, target)
+    if told and not environment.settings.yes:
+        again = f"inv rollback {target.number} --yes"
+        raise Refused("this rollback wants a yes", where=where, why="; ".join(told), next=again)
+
+
+def _images(session: Session, screen: Screen, desired: Desired, objects: Sequence[Object]) -> None:
+    from devenv.cluster import start
+
+    if not (session.target.embedded and desired.bundled):
+        return
+    with screen.stage("images") as stage:
+        temporal = database.runs_temporal(desired, objects)
+        loaded = start.load_images(session.target.embedded, stage.waits, temporal=temporal)
+        if loaded:
+            stage.says(f"{', '.join(loaded)} loaded into the cluster")
+
+
+def _apply(
+    session: Session,
+    screen: Screen,
+    desired: Desired,
+    current: Revision,
+    target: Revision,
+    objects: Sequence[Object],
+) -> None:
+    """Helm goes back in the background while the cluster is followed."""
+    before = look.once(session.kube, desired.namespace)
+    goal = story.goal(desired, objects, before)
+    with screen.stage("rollback") as stage:
+        stage.waits(f"helm goes back to revision {target.number}")
+        apply.remove_failed_jobs(session.kube, desired, before, goal.jobs)
+        running = session.helm.rollback(desired.release, target.number, desired.timeouts["rollout"])
+        applying = apply.Applying(running, desired)
+        try:
+            watch.follow(session.kube, goal, applying.busy, stage.waits)
+        finally:
+            applying.stop()
+        apply.tidy_jobs(session.kube, desired, look.once(session.kube, desired.namespace), goal.jobs)
+        count = len(goal.workloads)
+        stage.says(
+            f"revision {current.number + 1} is revision {target.number} again, {count} of {count} ok",
+            *([target.description] if target.description else []),
+        )
