@@ -101,7 +101,16 @@ def health(environment: Environment, screen: Screen) -> dict[str, Any]:
         screen.line(
             f"{'ok  ' if check['ok'] else 'FAIL'} {check['check']}: {check['detail']}", "" if check["ok"] else "red"
         )
-    return {"schema": "devenv/temporal-health/v1", "healthy": all(check["ok"] for check in checks), "checks": checks}
+    return health_record(checks)
+
+
+def health_record(checks: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Healthy is where every check passed."""
+    return {
+        "schema": "devenv/temporal-health/v1",
+        "healthy": all(check["ok"] for check in checks),
+        "checks": list(checks),
+    }
 
 
 def smoke(environment: Environment, screen: Screen) -> dict[str, Any]:
@@ -114,6 +123,10 @@ def smoke(environment: Environment, screen: Screen) -> dict[str, Any]:
         )
         proven = proof.smoke(session.kube, environment.desired, template, stage.waits, temporal=True)
         stage.says(*proven.lines)
+    return smoke_record(proven)
+
+
+def smoke_record(proven: proof.Proof) -> dict[str, Any]:
     return {"schema": "devenv/temporal-smoke/v1", "workflow": proven.workflow, "run": proven.run}
 
 
