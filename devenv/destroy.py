@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from devenv import lease, look
+from devenv import lease, look, runlog
 from devenv.apply import database_name, volume_of
 from devenv.clients import helm as helming
 from devenv.clients.kube import KINDS, Kube
@@ -21,6 +21,8 @@ from devenv.errors import Refused
 from devenv.model import Desired, Pod, Snapshot
 from devenv.report import Screen
 
+Waits = Callable[[str], None]
+Told = Callable[[Snapshot], None]
 PROTECTED = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 
 
@@ -52,18 +54,20 @@ def destroy(desired: Desired, session: Session, screen: Screen, *, delete_data: 
 def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: bool) -> Result:
     """The same for a caller that holds the environment's Lease."""
     seen = look.once(session.kube, desired.namespace)
+    told = partial(runlog.saw, screen)
+    told(seen)
     with screen.stage("destroy") as stage:
         jobs = _remove_jobs(session.kube, desired, seen)
-        _wait_for_pods(session.kube, desired, jobs, stage.waits)
+        _wait_for_pods(session.kube, desired, jobs, stage.waits, told)
         if desired.bundled:
-            _stop_clients_first(session.kube, desired, seen, stage.waits)
+            _stop_clients_first(session.kube, desired, seen, stage.waits, told)
         stage.waits(f"helm uninstalls {desired.release}")
         there = desired.release in look.releases(session.kube, desired.namespace)
         if there:
             output = session.helm.uninstall(desired.release, desired.timeouts["rollout"])
             if output.code != 0:
                 raise helming.failed(output, desired.release, desired.namespace)
-        _wait_for_pods(session.kube, desired, [desired.release], stage.waits)
+        _wait_for_pods(session.kube, desired, [desired.release], stage.waits, told)
         stage.says(
             f"release {desired.release} removed" if there or jobs else f"release {desired.release} was not there"
         )
@@ -94,7 +98,9 @@ def _remove_jobs(kube: Kube, desired: Desired, seen: Snapshot) -> list[str]:
     return names
 
 
-def _stop_clients_first(kube: Kube, desired: Desired, seen: Snapshot, waits: Callable[[str], None]) -> None:
+def _stop_clients_first(
+    kube: Kube, desired: Desired, seen: Snapshot, waits: Waits, told: Told = lambda _: None
+) -> None:
     """Backend and Temporal end their work in the database: without it they would sit out their whole grace period."""
     backend = [one for one in seen.workloads if one.key == f"Deployment/{desired.release}"]
     temporal = [one for one in seen.workloads if one.name.startswith(f"{desired.release}-temporal-")]
@@ -103,25 +109,26 @@ def _stop_clients_first(kube: Kube, desired: Desired, seen: Snapshot, waits: Cal
             path = KINDS[("apps/v1", "Deployment")].path(desired.namespace, workload.name)
             kube.patch(path, {"spec": {"replicas": 0}})
         keys = {workload.key for workload in group}
-        _until(kube, desired.namespace, waits, partial(_owned_by, keys))
+        _until(kube, desired.namespace, waits, partial(_owned_by, keys), told)
 
 
 def _owned_by(keys: set[str], pod: Pod) -> bool:
     return pod.owner in keys
 
 
-def _wait_for_pods(kube: Kube, desired: Desired, owners: list[str], waits: Callable[[str], None]) -> None:
+def _wait_for_pods(kube: Kube, desired: Desired, owners: list[str], waits: Waits, told: Told = lambda _: None) -> None:
     """Until no pod is left whose name begins with that of an owner."""
     prefixes = tuple(f"{owner}-" for owner in owners)
     if prefixes:
-        _until(kube, desired.namespace, waits, lambda pod: pod.name.startswith(prefixes))
+        _until(kube, desired.namespace, waits, lambda pod: pod.name.startswith(prefixes), told)
 
 
-def _until(kube: Kube, namespace: str, waits: Callable[[str], None], left: Callable[[Pod], bool]) -> None:
-    """Waits until no pod is `left`."""
+def _until(kube: Kube, namespace: str, waits: Waits, left: Callable[[Pod], bool], told: Told) -> None:
+    """Waits until no pod is `left`; `told` gets each snapshot."""
     stop = threading.Event()
     try:
         for snapshot in look.looks(kube, namespace, stop):
+            told(snapshot)
             names = [pod.name for pod in snapshot.pods if left(pod)]
             if not names:
                 return

@@ -90,8 +90,8 @@ def _times(record: Record) -> str:
     )
     axis = f'<div class="row axis" aria-hidden="true"><b></b><div class="track">{marks}</div><i></i></div>'
     legend = (
-        '<p class="legend"><span class="waiting">waiting</span><span class="starting">starting</span>'
-        '<span class="ready">ready</span><em>on the right: until ready</em></p>'
+        '<p class="legend"><span class="waiting">waiting, init containers</span><span class="starting">starting</span>'
+        '<span class="ready">ready</span><em>on the right: until ready, or complete</em></p>'
     )
     rest = f'<p class="calm">not touched: {escape(", ".join(calm))}</p>' if calm else ""
     below = f"<h3>Pods</h3>\n{legend}\n{axis}\n{''.join(pods)}{rest}" if pods else rest
@@ -137,7 +137,8 @@ def _pod_row(pod: Record, record: Record, total: float) -> str:
         return ""
     bad = bool(record["failure"]) and ended is None and pod["state"] not in WELL
     style = "" if not bad else "held" if pod["state"] in HELD_UP else "failed"
-    kinds = (("waiting", created), ("ran" if pod["state"] == "complete" else "starting", started), ("ready", ready))
+    over = pod["state"] == "complete"
+    kinds = (("waiting", created), ("ran" if over else "starting", started), ("ready", None if over else ready))
     known = [(kind, at) for kind, at in kinds if at is not None]
     ends = [*(at for _, at in known[1:]), total if ended is None else ended]
     last = (style or known[-1][0], known[-1][1])
@@ -146,7 +147,8 @@ def _pod_row(pod: Record, record: Record, total: float) -> str:
         for (kind, at), until in zip([*known[:-1], last], ends, strict=True)
         if until > 0 and until >= at
     )
-    took = duration(ready - created) if ready is not None and created >= -1 else ""
+    settled = ended if over else ready
+    took = duration(settled - created) if settled is not None and created >= -1 else ""
     told = f"{escape(_pod_state(pod))} <small>{escape(pod['name'])}</small>"
     return (
         f'<div class="row"><b>{escape(pod["component"])}</b><div class="track" aria-hidden="true">{bars}</div>'

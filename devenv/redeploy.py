@@ -11,11 +11,11 @@ import hashlib
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from devenv import apply, destroy, lease, look, proof, secret, timeline, watch
+from devenv import apply, destroy, lease, look, proof, runlog, secret, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.environment import Environment, Session, connect
@@ -282,10 +282,6 @@ def _rollout(
         now = goal(desired, helming.objects(manifest), drawn.snapshot)
         return replace(now, watched=(*before.watched, *now.watched))
 
-    def seen(snapshot: Snapshot) -> None:
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        screen.tell(pods=timeline.fold(screen.facts.get("pods", ()), snapshot, now), last=snapshot)
-
     with screen.stage("rollout") as stage:
         stage.waits(f"helm applies revision {drawn.plan.revision}")
         apply.remove_additions(session.kube, desired, drawn.plan)
@@ -293,7 +289,7 @@ def _rollout(
         applying = apply.upgrade(session.helm, desired, drawn.plan, server_side=True)
         busy = secret.trying(session, desired, password, applying.busy) if password else applying.busy
         try:
-            verdict = watch.follow(session.kube, target, busy, stage.waits, seen, applied)
+            verdict = watch.follow(session.kube, target, busy, stage.waits, partial(runlog.saw, screen), applied)
         except Failure:
             screen.tell(logs=watch.tails(session.kube, screen.facts.get("last", drawn.snapshot)))
             raise

@@ -16,14 +16,20 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from devenv import __version__, paths
+from devenv import __version__, paths, timeline
 from devenv.errors import Failure
-from devenv.model import Plan
+from devenv.model import Plan, Snapshot
 from devenv.report import Screen, Told, redacted
 
 KEPT = 20
 LOOKING = frozenset({"cluster", "plan", "proof"})  # steps that change nothing
 NAME = re.compile(r"\d{8}-\d{6}-[-a-z0-9.]+")
+
+
+def saw(screen: Screen, snapshot: Snapshot) -> None:
+    """Notes the pods of one more snapshot, and keeps the last one: what is in trouble there has logs."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    screen.tell(pods=timeline.fold(screen.facts.get("pods", ()), snapshot, now), last=snapshot)
 
 
 def worth(told: Iterable[Told], failure: Failure | None) -> bool:

@@ -15,6 +15,8 @@ from devenv.clients.kube import Kube
 from devenv.errors import Failure, RolloutFailed, StepFailed
 from devenv.model import Problem, Snapshot, Verdict
 
+GONE = "unable to retrieve container logs for "  # the kubelet says so with status 200, as if it were the log
+
 Waits = Callable[[str], None]
 Seen = Callable[[Snapshot], None]
 
@@ -140,7 +142,7 @@ def log_tail(kube: Kube, namespace: str, pod: str, container: str, *, previous: 
             text = kube.text(path, {"container": container, "tailLines": str(lines), "previous": which})
         except Failure:
             continue
-        if text.strip():
+        if text.strip() and not text.startswith(GONE):
             return text.splitlines()
     return []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import pytest
 from devenv import look, watch
 from devenv.clients.kube import Kube
 from devenv.errors import RolloutFailed
+from devenv.model import Container, Pod, Snapshot
 from devenv.watch import Goal
 from tests.fake_api import FakeApi
 
@@ -79,6 +81,32 @@ def test_a_crash_loop_fails_with_the_log_line_that_explains(api: FakeApi, tmp_pa
     assert failed.value.what == "Deployment/app does not start"
     assert failed.value.where == "pod app-1-x, container main"
     assert failed.value.why == 'PostgreSQL refuses the password: "password authentication failed for user "x""'
+
+
+def test_what_the_kubelet_says_in_place_of_a_log_is_no_log(api: FakeApi, tmp_path: Path) -> None:
+    answers = iter(["unable to retrieve container logs for containerd://1", "the true end\n"])
+    api.answers[f"GET {PODS}/p/log"] = lambda _: (200, next(answers))
+    kube = Kube(api.kubeconfig(tmp_path), "fake")
+    assert watch.log_tail(kube, "n", "p", "main", previous=True) == ["the true end"]
+
+
+def test_the_logs_of_a_failure_are_of_what_failed_and_of_what_is_asked_for(api: FakeApi, tmp_path: Path) -> None:
+    for name in ("crashed", "waits", "asked", "fine"):
+        api.answers[f"GET {PODS}/{name}/log"] = (200, f"{name}\n")
+    running = Container("main", False, "", False, "running")
+    crashed = Container("main", False, "", False, "waiting", "CrashLoopBackOff", last_exit=1, restarts=3)
+    ready = replace(running, ready=True)
+    rows = (("waits", "w", running), ("fine", "f", ready), ("asked", "backend", ready), ("crashed", "c", crashed))
+    pods = tuple(
+        Pod(name, component, "", "", "Running", container.ready, False, "", "", (container,))
+        for name, component, container in rows
+    )
+    found = watch.tails(Kube(api.kubeconfig(tmp_path), "fake"), Snapshot("n", pods=pods), "backend")
+    assert [(tail.pod, tail.lines) for tail in found] == [
+        ("crashed", ("crashed",)),
+        ("waits", ("waits",)),
+        ("asked", ("asked",)),
+    ]
 
 
 def test_a_helm_that_fails_ends_it_at_once(api: FakeApi, tmp_path: Path) -> None:
