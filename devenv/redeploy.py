@@ -193,9 +193,14 @@ def goal(desired: Desired, objects: Sequence[Object], before: Snapshot | None = 
         elif object["kind"] == "Job" and "test" not in hook:
             passing = hook or "ttlSecondsAfterFinished" in object["spec"]
             (watched if passing else jobs).append(title)
-    old = frozenset(job.uid for job in before.jobs if job.failed) if before else frozenset()
     return watch.Goal(
-        desired.namespace, tuple(workloads), tuple(jobs), desired.timeouts["rollout"], tuple(watched), old
+        desired.namespace,
+        tuple(workloads),
+        tuple(jobs),
+        desired.timeouts["rollout"],
+        tuple(watched),
+        ignored=frozenset(job.uid for job in before.jobs if job.failed) if before else frozenset(),
+        earlier=frozenset(pod.name for pod in before.pods) if before else frozenset(),
     )
 
 

@@ -16,6 +16,7 @@ from devenv.errors import Failure, RolloutFailed, StepFailed
 from devenv.model import Problem, Snapshot, Verdict
 
 GONE = "unable to retrieve container logs for "  # the kubelet says so with status 200, as if it were the log
+SETTLE = 2.0  # seconds after Helm: until then the controllers may not have seen its change
 
 Waits = Callable[[str], None]
 Seen = Callable[[Snapshot], None]
@@ -26,7 +27,8 @@ class Goal:
     """What must become ready: workloads and Jobs as Kind/name; `timeout` in seconds.
 
     `watched` Jobs must not fail, but may come and go: hooks, and Jobs that Kubernetes deletes when they are done.
-    `ignored`: the uids of Jobs of earlier runs.
+    `ignored`: the uids of Jobs of earlier runs. `earlier`: the pods that were there before; what is wrong with them may
+    be the very thing that is being mended.
     """
 
     namespace: str
@@ -35,6 +37,7 @@ class Goal:
     timeout: float
     watched: tuple[str, ...] = ()
     ignored: frozenset[str] = frozenset()
+    earlier: frozenset[str] = frozenset()
 
 
 def follow(
@@ -55,14 +58,14 @@ def follow(
     first_seen: dict[str, float] = {}
     lines_since: dict[tuple[str, str], float] = {}
     verdict = Verdict(False, (), ())
-    busy = True
+    busy, settled = True, started
     try:
         for snapshot in look.looks(kube, goal.namespace, stop):
             seen(snapshot)
             now = time.monotonic()
             was_busy, busy = busy, _busy(kube, goal, applying)
             if was_busy and not busy:
-                goal = applied(goal)
+                goal, settled = applied(goal), now + SETTLE
             verdict = _judge(snapshot, goal)
             if verdict.ready and not busy:
                 # The watch may lag behind Helm's last write; a list does not.
@@ -73,6 +76,8 @@ def follow(
                     return verdict
             first_seen = {problem.key: first_seen.get(problem.key, now) for problem in verdict.problems}
             lasting = [problem for problem in verdict.problems if _over(problem, now - first_seen[problem.key])]
+            if busy or now < settled:
+                lasting = [problem for problem in lasting if _is_new(problem, goal)]
             if lasting:
                 raise _failed(kube, goal.namespace, lasting)
             lines_since = {line: lines_since.get(line, now) for line in verdict.lines}
@@ -94,10 +99,15 @@ def _busy(kube: Kube, goal: Goal, applying: Callable[[], bool]) -> bool:
         return applying()
     except Failure:
         problems = _judge(look.once(kube, goal.namespace), goal).problems
-        at_once = [problem for problem in problems if problem.patience == 0]
+        at_once = [problem for problem in problems if problem.patience == 0 and _is_new(problem, goal)]
         if at_once:
             raise _failed(kube, goal.namespace, at_once) from None
         raise
+
+
+def _is_new(problem: Problem, goal: Goal) -> bool:
+    """Whether it is of this run for sure: a Job that failed, or a pod that was not there before."""
+    return problem.before_rollout or (problem.pod not in goal.earlier if problem.pod else problem.where in goal.jobs)
 
 
 def _over(problem: Problem, lasted: float) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +83,36 @@ def test_a_crash_loop_fails_with_the_log_line_that_explains(api: FakeApi, tmp_pa
     assert failed.value.what == "Deployment/app does not start"
     assert failed.value.where == "pod app-1-x, container main"
     assert failed.value.why == 'PostgreSQL refuses the password: "password authentication failed for user "x""'
+
+
+def test_a_pod_that_crashed_before_is_no_failure_of_the_run_that_mends_it(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {PODS}"] = listed(pod({"waiting": {"reason": "CrashLoopBackOff"}}, restarts=3))
+    pictures = iter([listed(deployment(0))])
+    api.answers[f"GET {DEPLOYMENT}"] = lambda _: next(pictures, listed(deployment(1)))
+    mended = deployment(1)
+    mended["metadata"]["resourceVersion"] = "2"
+
+    def after_a_while(_: Any) -> tuple[int, str]:
+        time.sleep(0.4)
+        return 200, json.dumps({"type": "MODIFIED", "object": mended}) + "\n"
+
+    api.answers[f"WATCH {DEPLOYMENT}"] = after_a_while
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"app-1-x"})))
+    helm = iter([True, True])
+    assert follow(api, tmp_path, lambda: next(helm, False))
+
+
+def test_a_pod_that_crashed_before_and_still_does_is_one(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(0))
+    api.answers[f"GET {PODS}"] = listed(pod({"waiting": {"reason": "CrashLoopBackOff"}}, restarts=3))
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"app-1-x"})))
+    monkeypatch.setattr(watch, "SETTLE", 0.1)
+    with pytest.raises(RolloutFailed, match="does not start"):
+        follow(api, tmp_path)
 
 
 def test_what_the_kubelet_says_in_place_of_a_log_is_no_log(api: FakeApi, tmp_path: Path) -> None:
