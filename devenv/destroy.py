@@ -7,6 +7,7 @@ namespace stays in any case.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -17,12 +18,13 @@ from devenv.apply import database_name, volume_of
 from devenv.clients import helm as helming
 from devenv.clients.kube import KINDS, Kube
 from devenv.environment import Session
-from devenv.errors import Refused
+from devenv.errors import Refused, StepFailed
 from devenv.model import Desired, Pod, Snapshot
 from devenv.report import Screen
 
 Waits = Callable[[str], None]
 Told = Callable[[Snapshot], None]
+PATIENCE = 180.0  # seconds for pods to end: longer than any grace period of the chart
 PROTECTED = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
 
 
@@ -123,16 +125,24 @@ def _wait_for_pods(kube: Kube, desired: Desired, owners: list[str], waits: Waits
         _until(kube, desired.namespace, waits, lambda pod: pod.name.startswith(prefixes), told)
 
 
-def _until(kube: Kube, namespace: str, waits: Waits, left: Callable[[Pod], bool], told: Told) -> None:
-    """Waits until no pod is `left`; `told` gets each snapshot."""
+def _until(kube: Kube, namespace: str, waits: Waits, left: Callable[[Pod], bool], told: Told = lambda _: None) -> None:
+    """Waits until no pod that still runs is `left`; one that has ended keeps nobody waiting. Raises StepFailed."""
     stop = threading.Event()
+    deadline = time.monotonic() + PATIENCE
     try:
         for snapshot in look.looks(kube, namespace, stop):
             told(snapshot)
-            names = [pod.name for pod in snapshot.pods if left(pod)]
+            names = [pod.name for pod in snapshot.pods if left(pod) and pod.phase not in ("Succeeded", "Failed")]
             if not names:
                 return
             waits(f"waiting for {len(names)} pods to end: {names[0]}")
+            if time.monotonic() > deadline:
+                raise StepFailed(
+                    f"{len(names)} pods do not end",
+                    where=f"pod {names[0]} in namespace {namespace}",
+                    why=f"they were asked to {PATIENCE:.0f} s ago",
+                    next=f"inv kubectl -- describe pod {names[0]}",
+                )
     finally:
         stop.set()
 

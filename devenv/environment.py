@@ -116,12 +116,13 @@ def _embedded(chosen: Target, waits: Waits, *, start: bool) -> Path:
     from devenv.cluster import embedded
 
     running = embedded.find(chosen.embedded)
-    if running is not None:
-        return running.kubeconfig
-    if start:
+    if running is None and start:
         from devenv.cluster import start as starting
 
-        return starting.up(chosen.embedded, waits).kubeconfig
+        running = starting.up(chosen.embedded, waits)
+    if running is not None:
+        settings.bypass_proxy(running.server.rpartition("/")[2].partition(":")[0])
+        return running.kubeconfig
     raise Refused(
         "no cluster is running",
         where=f"context {chosen.context} ({chosen.why})",

@@ -183,3 +183,11 @@ def is_terminal() -> bool:
 def look_and_feel() -> tuple[bool, bool]:
     """Whether this is CI, and whether colours are wanted: for messages that come before `.env` is read."""
     return _truthy(os.environ.get("CI", "")), not os.environ.get("NO_COLOR")
+
+
+def bypass_proxy(host: str) -> None:
+    """Keeps this process and the programs that it runs from asking a proxy for a host that only this machine has."""
+    for name in ("NO_PROXY", "no_proxy"):
+        hosts = [entry for entry in os.environ.get(name, "").split(",") if entry]
+        if host not in hosts:
+            os.environ[name] = ",".join([*hosts, host])
