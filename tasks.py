@@ -513,12 +513,19 @@ class Devenv(Program):
         return "Tasks (inv TASK --help tells more)"
 
 
+# Flags that stand alone; every other flag of a task takes the next word as its value.
+SWITCHES = frozenset({"--follow", "--previous", "--yes"})
+
+
 def _with_flags(words: list[str]) -> list[str]:
-    """`logs history` as `logs --component history`."""
-    for place, word in enumerate(words[1:-1], start=1):
-        flag, after = POSITIONAL.get(word), words[place + 1]
-        if flag and not after.startswith("-"):
-            return [*words[: place + 1], flag, *words[place + 1 :]]
+    """`logs --follow history` as `logs --follow --component history`."""
+    task = next((place for place, word in enumerate(words) if place and word in POSITIONAL), 0)
+    place = task + 1
+    while task and place < len(words):
+        word = words[place]
+        if not word.startswith("-"):
+            return [*words[:place], POSITIONAL[words[task]], *words[place:]]
+        place += 1 if word in SWITCHES or "=" in word else 2
     return words
 
 

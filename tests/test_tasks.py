@@ -76,6 +76,24 @@ def test_set_may_be_given_again_and_again(tmp_path: Path) -> None:
     assert json.loads(output.stdout)["values"]["x"] == {"a": 1, "b": "two"}
 
 
+POSITIONALS = {
+    "logs history": "logs --component history",
+    "logs --follow history": "logs --follow --component history",
+    "logs --namespace n history": "logs --namespace n --component history",
+    "logs --namespace=n history --previous": "logs --namespace=n --component history --previous",
+    "logs --namespace logs": "logs --namespace logs",
+    "logs": "logs",
+    "values --explain logs": "values --explain logs",
+}
+
+
+@pytest.mark.parametrize(("typed", "meant"), POSITIONALS.items())
+def test_the_first_argument_may_come_without_its_flag(typed: str, meant: str) -> None:
+    import tasks
+
+    assert tasks._with_flags(["inv", *typed.split()]) == ["inv", *meant.split()]
+
+
 def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
     output = shell.run(
         ["sh", "-c", f"'{sys.executable}' '{PROJECT}/tasks.py' --list | true"], env={"HOME": str(tmp_path)}
