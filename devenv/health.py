@@ -228,7 +228,8 @@ def _container_problem(
         return problem("cannot be started", container.message or container.reason, AT_ONCE)
     if container.state == "waiting" and container.reason in PULLING:
         why = _first_pull_error(snapshot, pod) or container.message
-        return problem("gets no image", why, PULL_GRACE_PASSING if PASSING.search(why) else PULL_GRACE)
+        grace = PULL_GRACE_PASSING if PASSING.search(why) else PULL_GRACE
+        return replace(problem("gets no image", why, grace), hint=f"mend the image's name: {container.image}")
     if container.restarts >= CRASHES and container.state != "running":
         return problem("does not start", f"crashed {container.restarts} times, {_ended(container)}", AT_ONCE, True)
     if container.state == "waiting" and container.reason == "CrashLoopBackOff":

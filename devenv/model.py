@@ -238,6 +238,7 @@ class Problem:
     container: str = ""
     previous: bool = False
     before_rollout: bool = False
+    hint: str = ""
 
 
 @dataclass(frozen=True)

@@ -165,11 +165,16 @@ def _count(changes: Sequence[Change]) -> str:
 def short(change: Change, width: int = 60) -> str:
     """One line: `~ Deployment/backend (env TEMPORAL_ADDRESS)`."""
     sign = {"create": "+", "change": "~", "remove": "-"}[change.how]
-    names = ", ".join(_leaf(field.path) for field in change.fields[:3])
-    more = f" and {len(change.fields) - 3} more" if len(change.fields) > 3 else ""
-    return f"{sign} {change.object}" + (f" ({names}{more})" if names else "")[:width]
+    names = list(dict.fromkeys(_leaf(field.path) for field in change.fields))
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
+    return f"{sign} {change.object}" + (f" ({', '.join(names[:3])}{more})" if names else "")[:width]
 
 
 def _leaf(path: str) -> str:
+    """The end of a path as people say it: "replicas", "env X", "label version"."""
+    for kind in ("label", "annotation"):
+        _, found, key = path.partition(f".{kind}s.")
+        if found:
+            return f"{kind} {key.rpartition('/')[2]}"
     parts = path.split(".")
     return " ".join(parts[-1].replace("]", "").split("[")) if "[" in parts[-1] else parts[-1]

@@ -135,7 +135,7 @@ def _failed(kube: Kube, namespace: str, problems: Iterable[Problem]) -> RolloutF
         why = f'{told.cause or why}: "{told.line}"'
     what = problem.what + (f" (so do {', '.join(others)})" if others else "")
     failed = StepFailed if problem.before_rollout else RolloutFailed
-    return failed(what, where=problem.where, why=why, next=told.hint or f"inv logs {problem.component}")
+    return failed(what, where=problem.where, why=why, next=told.hint or problem.hint or f"inv logs {problem.component}")
 
 
 def _explain(kube: Kube, namespace: str, problem: Problem) -> diagnose.Explained:
