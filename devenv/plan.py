@@ -172,6 +172,9 @@ def short(change: Change, width: int = 60) -> str:
 
 def _leaf(path: str) -> str:
     """The end of a path as people say it: "replicas", "env X", "label version"."""
+    variable = re.search(r"\benv\[([^\]]+)\]", path)
+    if variable:
+        return f"env {variable.group(1)}"
     for kind in ("label", "annotation"):
         _, found, key = path.partition(f".{kind}s.")
         if found:

@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from devenv import apply, destroy, lease, look, proof, runlog, secret, watch
+from devenv import apply, destroy, external, lease, look, proof, runlog, secret, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.environment import Environment, Session, connect
@@ -77,6 +77,8 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
     if drawn.plan.nothing_to_do and not how.fresh:
         proven = prove(desired, session, screen, temporal=desired.temporal) if how.smoke else None
         return Result(drawn.plan, drawn.plan.revision - 1, proven, time.monotonic() - started)
+    if environment.desired.choice("external-postgres").on:
+        screen.secrets.add(external.check(session.kube, environment.desired))
     _images(environment, session, screen)
     apply.namespace(session.kube, environment.desired.namespace)
     with lease.alone(session.kube, environment.desired, screen, wait=how.wait) as taken:
@@ -260,7 +262,8 @@ def _secret(environment: Environment, session: Session, screen: Screen, drawn: D
         screen.secrets.add(password.value)
         if password.outcome.empty:
             destroy.forget(session.kube, desired, drawn.snapshot, stage.waits, clients=password.found.release)
-        stage.says(password.outcome.told)
+        restarted = secret.changed(session.kube, desired, password, drawn.seen.applied)
+        stage.says(password.outcome.told, *([f"restarted for it: {', '.join(restarted)}"] if restarted else []))
     return password
 
 
