@@ -9,7 +9,7 @@ from devenv.clients import shell
 from devenv.errors import Refused
 from devenv.report import Screen
 
-RINGS_1_AND_2 = ("-m", "not cluster", "-n", "2", "-q")
+RINGS_1_AND_2 = ("-m", "not cluster", "-n", "4", "-q")
 RING_3 = ("-m", "cluster", "-v")
 
 

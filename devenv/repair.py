@@ -25,7 +25,6 @@ from devenv.model import Desired, Pod, Snapshot
 from devenv.report import Screen
 
 Waits = Callable[[str], None]
-RESTARTED = "kubectl.kubernetes.io/restartedAt"
 STUCK = 60.0  # seconds that a container may wait with a reason that does not pass by itself
 
 
@@ -49,7 +48,7 @@ def repair(environment: Environment, screen: Screen) -> dict[str, Any]:
             stage.says(", ".join(words))
         objects = _applied(session, desired)
         known = secret.known(session.kube.find(secret.path(desired)))
-        restarted = [] if known and not changed else users(objects, database_name(desired.release))
+        restarted = [] if known and not changed else secret.users(objects, database_name(desired.release))
         if restarted:
             _restart(session, screen, desired, objects, restarted)
         if objects:
@@ -183,23 +182,6 @@ def _state(pod: Pod | None) -> tuple[str, bool]:
     return ("", False) if pod.containers else ("its pod is being started", False)
 
 
-def users(objects: Sequence[Object], name: str) -> list[str]:
-    """The Deployments that take something from a Secret, as Kind/name."""
-    return [
-        f"Deployment/{object['metadata']['name']}"
-        for object in objects
-        if object["kind"] == "Deployment" and name in _secrets(object["spec"]["template"]["spec"])
-    ]
-
-
-def _secrets(pod: Object) -> set[str]:
-    containers = [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]
-    sources = [entry.get("valueFrom") or {} for container in containers for entry in container.get("env") or []]
-    named = {(source.get("secretKeyRef") or {}).get("name", "") for source in sources}
-    mounted = {(volume.get("secret") or {}).get("secretName", "") for volume in pod.get("volumes") or []}
-    return (named | mounted) - {""}
-
-
 def _restart(
     session: Session, screen: Screen, desired: Desired, objects: Sequence[Object], restarted: Sequence[str]
 ) -> None:
@@ -210,11 +192,6 @@ def _restart(
         with screen.stage("schema") as stage:
             stage.says(database.run_schema(kube, desired, job, stage.waits))
     with screen.stage("rollout") as stage:
-        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        for title in restarted:
-            path = KINDS[("apps/v1", "Deployment")].path(desired.namespace, title.partition("/")[2])
-            body = {"spec": {"template": {"metadata": {"annotations": {RESTARTED: now}}}}}
-            if kube.find(path) is not None:
-                kube.patch(path, body)
+        secret.restart(kube, desired, restarted)
         watch.follow(kube, story.goal(desired, objects), lambda: False, stage.waits)
         stage.says(f"{len(restarted)} restarted", ", ".join(restarted))

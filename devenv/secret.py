@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from devenv.errors import Refused, RolloutFailed
 from devenv.model import Desired, Pod, Snapshot
 
 OPENED = "devenv/opened-by"
+RESTARTED = "kubectl.kubernetes.io/restartedAt"
 PASSWORD_BYTES = 24
 TRY_AGAIN = 3.0  # seconds
 
@@ -138,6 +139,44 @@ def remember(kube: Kube, desired: Desired) -> None:
     secret = kube.find(path(desired))
     if secret is not None and ours(desired) and not known(secret):
         kube.patch(path(desired), {"metadata": {"annotations": {OPENED: _digest(secret)}}})
+
+
+def users(objects: Sequence[Object], name: str) -> list[str]:
+    """The Deployments that take something from a Secret, as Kind/name."""
+    return [
+        f"Deployment/{object['metadata']['name']}"
+        for object in objects
+        if object["kind"] == "Deployment" and name in _secrets(object["spec"]["template"]["spec"])
+    ]
+
+
+def _secrets(pod: Object) -> set[str]:
+    containers = [*(pod.get("initContainers") or []), *(pod.get("containers") or [])]
+    sources = [entry.get("valueFrom") or {} for container in containers for entry in container.get("env") or []]
+    named = {(source.get("secretKeyRef") or {}).get("name", "") for source in sources}
+    mounted = {(volume.get("secret") or {}).get("secretName", "") for volume in pod.get("volumes") or []}
+    return (named | mounted) - {""}
+
+
+def restart(kube: Kube, desired: Desired, deployments: Sequence[str]) -> None:
+    """New pods for what read the password of before when it started."""
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    body = {"spec": {"template": {"metadata": {"annotations": {RESTARTED: now}}}}}
+    for title in deployments:
+        where = KINDS[("apps/v1", "Deployment")].path(desired.namespace, title.partition("/")[2])
+        if kube.find(where) is not None:
+            kube.patch(where, body)
+
+
+def changed(kube: Kube, desired: Desired, there: Password, applied: Sequence[Object]) -> list[str]:
+    """Restarts what still uses another password than the Secret's, as far as that can be known; its titles."""
+    if known(kube.find(path(desired))):
+        return []
+    titles = users(applied, database_name(desired.release))
+    restart(kube, desired, titles)
+    if there.found.opens:
+        remember(kube, desired)
+    return titles
 
 
 def pod_name(desired: Desired) -> str:

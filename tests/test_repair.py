@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from devenv import repair
+from devenv import repair, secret
 from devenv.model import Container, Pod
 
 
@@ -24,7 +24,7 @@ def test_restarted_is_what_takes_something_from_the_secret() -> None:
         deployment("by-another", containers=[{"env": [env("other")]}], volumes=[{"emptyDir": {}}]),
         {**deployment("not-a-deployment", containers=[{"env": [env("db")]}]), "kind": "Job"},
     ]
-    assert repair.users(objects, "db") == [f"Deployment/by-{how}" for how in ("variable", "init", "volume")]
+    assert secret.users(objects, "db") == [f"Deployment/by-{how}" for how in ("variable", "init", "volume")]
 
 
 def test_the_pod_of_our_own_is_the_databases_on_its_volume_and_no_service_finds_it() -> None:

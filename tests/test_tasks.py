@@ -33,12 +33,30 @@ WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
 
 
 @pytest.mark.parametrize(("words", "env", "message"), WRONG.values(), ids=WRONG.keys())
-def test_exit_code_2_for(tmp_path: Path, words: tuple[str, ...], env: dict[str, str], message: str) -> None:
-    output = inv(*words, home=tmp_path, **env)
+def test_exit_code_2_for(
+    words: tuple[str, ...],
+    env: dict[str, str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    import tasks
+
+    for name, value in env.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SystemExit) as ended:
+        tasks.Devenv(name="devenv", namespace=tasks.namespace, binary="inv").run(["inv", *words])
+    told = capsys.readouterr()
+    assert ended.value.code == 2
+    assert message in " ".join(told.err.split())
+    assert told.out == ""
+
+
+def test_a_wrong_command_line_ends_the_real_program_without_a_traceback(tmp_path: Path) -> None:
+    output = inv("values", "--profile", "nope", home=tmp_path)
     assert output.code == 2
-    assert message in output.stderr
+    assert output.stderr.startswith("  what    there is no profile 'nope'")
     assert "Traceback" not in output.stderr
-    assert output.stdout == ""
 
 
 def test_exit_code_3_for_a_context_that_is_not_allowed(tmp_path: Path) -> None:
