@@ -152,12 +152,12 @@ def plan(screen: Any, flags: Flags, detailed_exitcode: bool = False) -> None:
 
     wanted = environment.describe(flags)
     session = story.reach(wanted, screen, start=False)
-    drawn = story.draw(wanted, session, lambda _: None)
+    made = story.explained(wanted, session, story.draw(wanted, session, lambda _: None))
     if flags.output == "json":
-        screen.answer(show.plan_record(drawn.plan))
+        screen.answer(show.plan_record(made))
     else:
-        show.plan(wanted.desired, drawn.plan)
-    if detailed_exitcode and not drawn.plan.nothing_to_do:
+        show.plan(wanted.desired, made)
+    if detailed_exitcode and not made.nothing_to_do:
         raise Exit(code=10)
 
 

@@ -9,6 +9,7 @@ import base64
 
 from devenv import drift
 from devenv import plan as planning
+from devenv.causes import BY_HAND
 from devenv.clients import shell
 from devenv.clients.helm import Helm, failed
 from devenv.clients.kube import KINDS, Conflict, Kube
@@ -51,7 +52,11 @@ def remove_additions(kube: Kube, desired: Desired, plan: Plan) -> None:
     """Removes what was added by hand to lists that Helm's apply would leave as they are: variables, containers."""
     for change in plan.changes:
         kind, _, name = change.object.partition("/")
-        added = [field.path for field in change.fields if field.new is None and field.path.endswith("]")]
+        added = [
+            field.path
+            for field in change.fields
+            if field.new is None and field.by == BY_HAND and field.path.endswith("]")
+        ]
         if added and ("apps/v1", kind) in KINDS:
             path = KINDS[("apps/v1", kind)].path(desired.namespace, name)
             kube.patch(path, drift.removal(added), how="strategic")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -16,6 +17,7 @@ from devenv.model import Field
 EMPTY: tuple[Any, ...] = (None, "", [], {})
 EXACT = ("env", "containers", "initContainers")
 IGNORED = frozenset({"status"})
+HIDDEN, HIDDEN_NEW = "(secret)", "(secret, changed)"
 
 _QUANTITY = re.compile(r"([0-9.]+)(m|k|Ki|M|Mi|G|Gi|T|Ti)?")
 _UNITS = {
@@ -34,8 +36,36 @@ def compare(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> tuple[Field, 
             continue
         fields += list(_differ(value, live.get(key), key))
     if wanted.get("kind") == "Secret":
-        return tuple(Field(field.path, "(secret)", "(secret, changed)") for field in fields)
-    return tuple(fields)
+        return tuple(_hidden(field) for field in fields)
+    return tuple(_hidden(field) if _names_a_secret(field) else field for field in fields)
+
+
+def dropped(applied: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[Field, ...]:
+    """The fields that were applied before and that the manifest does not set any more."""
+    return tuple(replace(field, old=field.new, new=None) for field in compare(applied, wanted) if field.old is None)
+
+
+_SECRET = re.compile(r"(pass(word|wd|phrase)?|token|secret|api_?key|private_?key|credentials?)$", re.IGNORECASE)
+
+
+def secret_name(name: str) -> bool:
+    """Whether a key or variable of this name holds a secret; `existingSecret` holds the name of one."""
+    return bool(_SECRET.search(name)) and name != "existingSecret"
+
+
+def _names_a_secret(field: Field) -> bool:
+    parts = re.findall(r"[^.\[\]]+", field.path)
+    if parts[-1] == "value":
+        return secret_name(parts[-2])
+    texts = [item for item in (field.old, field.new) if item is not None]
+    if all(isinstance(item, Mapping) for item in texts):
+        return any("value" in item and secret_name(str(item.get("name", ""))) for item in texts)
+    return secret_name(parts[-1])
+
+
+def _hidden(field: Field) -> Field:
+    old, new = (None if value is None else shown for value, shown in ((field.old, HIDDEN), (field.new, HIDDEN_NEW)))
+    return replace(field, old=old, new=new)
 
 
 def _differ(wanted: Any, live: Any, path: str) -> Iterator[Field]:

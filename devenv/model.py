@@ -188,27 +188,45 @@ class Snapshot:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """One value that differs from the revision before (None: not there), and the layer that sets it."""
+
+    key: str
+    old: Any
+    new: Any
+    origin: str
+
+    @property
+    def layer(self) -> str:
+        """The origin without its place."""
+        return self.origin.partition(",")[0]
+
+
+@dataclass(frozen=True)
 class Field:
-    """One field that differs: its path, what is there and what should be (None: not there)."""
+    """One field that differs: its path, what is there and what should be (None: not there), and what it comes from."""
 
     path: str
     old: Any
     new: Any
+    by: str = ""
 
 
 @dataclass(frozen=True)
 class Change:
-    """What happens to one object; `how` is create, change or remove."""
+    """What happens to one object; `how` is create, change or remove; `by`: what it comes from, as for its fields."""
 
     how: str
     object: str
     fields: tuple[Field, ...] = ()
+    by: str = ""
 
 
 @dataclass(frozen=True)
 class Plan:
     """What redeploy would do, and why; nothing to do when there is no reason.
 
+    `settings` are the values that changed since the revision before, `steps` what redeploy would do in order.
     `impossible` changes are refused by Kubernetes or Temporal; `left_behind` is data that the new state does not use.
     """
 
@@ -216,6 +234,8 @@ class Plan:
     changes: tuple[Change, ...]
     revision: int
     inputs: str
+    settings: tuple[Setting, ...] = ()
+    steps: tuple[str, ...] = ()
     impossible: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
 

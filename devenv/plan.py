@@ -10,11 +10,12 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from devenv import drift
-from devenv.model import Change, Plan, Release
+from devenv.causes import BY_HAND
+from devenv.model import Change, Field, Plan, Release, Setting
 
 LABEL = "devenv.inputs"
 Object = dict[str, Any]
@@ -23,12 +24,15 @@ Key = tuple[str, str, str]
 
 @dataclass(frozen=True)
 class Seen:
-    """What the cluster holds: the release, the objects that Helm applied last, and the live ones (None: not there)."""
+    """What the cluster holds: the release, the objects that Helm applied last, and the live ones (None: not there);
+    `settings`: how the values of now differ from the release's; `other_chart`: its chart, where it is not this one."""
 
     release: Release | None
     applied: tuple[Object, ...]
     live: Mapping[Key, Object | None]
     unready: tuple[str, ...]
+    settings: tuple[Setting, ...] = ()
+    other_chart: str = ""
 
 
 def key(object: Mapping[str, Any]) -> Key:
@@ -73,6 +77,7 @@ def make(inputs: str, wanted: Sequence[Object], seen: Seen) -> Plan:
         changes=tuple(changes),
         revision=(seen.release.revision if seen.release else 0) + 1,
         inputs=inputs,
+        settings=seen.settings,
         impossible=tuple(_impossible(changes)),
         left_behind=tuple(_left_behind(changes)),
     )
@@ -108,18 +113,33 @@ def _left_behind(changes: Sequence[Change]) -> Iterator[str]:
 
 
 def _changes(wanted: Sequence[Object], seen: Seen, same: bool) -> list[Change]:
+    applied = {key(object): object for object in seen.applied}
     found = []
     for object in wanted:
-        live = seen.live.get(key(object))
+        live, before = seen.live.get(key(object)), applied.get(key(object))
         if live is None and object["kind"] == "Job" and "ttlSecondsAfterFinished" in object["spec"] and same:
             continue  # done, and deleted by Kubernetes as it was to be
         if live is None:
-            found.append(Change("create", title(key(object))))
+            found.append(Change("create", title(key(object)), by=BY_HAND if before is not None else ""))
             continue
-        fields = drift.compare(object, live)
+        fields = _fields(object, live, before, deployed=seen.release is not None and seen.release.status == "deployed")
         if fields:
             found.append(Change("change", title(key(object)), fields))
     return found
+
+
+def _fields(wanted: Object, live: Object, before: Object | None, *, deployed: bool) -> tuple[Field, ...]:
+    """The fields that change: edited by hand since Helm applied them, set otherwise now, or set no more.
+
+    Of a revision that was not `deployed`, nobody knows what was applied: only what it does not set at all is by hand.
+    """
+    fields = drift.compare(wanted, live)
+    if before is None:
+        return tuple(replace(field, by=BY_HAND) for field in fields)
+    edited = {field.path for field in drift.compare(before, live) if deployed or field.new is None}
+    fields = tuple(replace(field, by=BY_HAND) if field.path in edited else field for field in fields)
+    known = {field.path for field in fields}
+    return (*fields, *(field for field in drift.dropped(before, wanted) if field.path not in known))
 
 
 def _removals(wanted: Sequence[Object], seen: Seen) -> list[Change]:
@@ -142,24 +162,75 @@ def _reasons(changes: Sequence[Change], seen: Seen, same: bool) -> list[str]:
     reasons = []
     if release.status != "deployed":
         reasons.append(f"revision {release.revision} is {release.status}")
+    if not same:
+        reasons += [f"{setting.key} changed ({setting.layer})" for setting in seen.settings]
+        reasons += [f"the chart is another: {seen.other_chart} before"] if seen.other_chart else []
+    if release.status == "deployed":
+        reasons += [edit for change in changes if (edit := _edited(change, same))]
     if same:
-        reasons += [_edited(change) for change in changes]
-        reasons += [f"{name} is not ready" for name in seen.unready]
-        return reasons
-    if changes:
-        reasons.append(_count(changes))
-    return reasons or ["the inputs changed (chart, values or Helm), the objects stay as they are"]
+        return [*reasons, *(f"{name} is not ready" for name in seen.unready)]
+    return reasons or [_unexplained(changes)]
 
 
-def _edited(change: Change) -> str:
+def _unexplained(changes: Sequence[Change]) -> str:
+    return "the chart's files, Helm or Kubernetes changed" + ("" if changes else ", the objects stay as they are")
+
+
+def _edited(change: Change, same: bool) -> str:
+    """What was done to an object by hand; with the inputs of before, everything was."""
     if change.how == "create":
-        return f"{change.object} was deleted"
-    return f"{change.object} was edited: {', '.join(field.path for field in change.fields[:3])}"
+        return f"{change.object} was deleted" if same or change.by == BY_HAND else ""
+    paths = [field.path for field in change.fields if same or field.by == BY_HAND]
+    return f"{change.object} was edited: {', '.join(paths[:3])}" if paths else ""
 
 
-def _count(changes: Sequence[Change]) -> str:
+def counted(changes: Sequence[Change]) -> str:
+    """`3 to create, 1 to change`; empty where there are none."""
     counts = {how: sum(change.how == how for change in changes) for how in ("create", "change", "remove")}
     return ", ".join(f"{count} to {how}" for how, count in counts.items() if count)
+
+
+def differences(one: Sequence[Object], other: Sequence[Object]) -> frozenset[tuple[str, str]]:
+    """(object's title, field's path) of all in which two renderings differ; the path is empty for a whole object."""
+    there = {key(object): object for object in other}
+    found = {(title(missing), "") for missing in there.keys() ^ {key(object) for object in one}}
+    for object in one:
+        twin = there.get(key(object))
+        if twin is not None:
+            fields = (*drift.compare(object, twin), *drift.dropped(twin, object))
+            found |= {(title(key(object)), field.path) for field in fields}
+    return frozenset(found)
+
+
+def steps(plan: Plan, wanted: Sequence[Object], database: str, proof: str) -> tuple[str, ...]:
+    """What redeploy would do, in order; `database` and `proof` say what these steps come to, empty: there is none."""
+    when = "pre-upgrade" if plan.revision > 1 else "pre-install"
+    hooks = [title(key(object)) for object in wanted if when in hook(object)]
+    new = {change.object for change in plan.changes if change.how == "create"}
+    objects = {title(key(object)): object for object in wanted}
+    schema = [name for name in new if _component(objects.get(name)) == "schema" and name.startswith("Job/")]
+    rolled = [change.object for change in plan.changes if _rolls(change, objects.get(change.object))]
+    lines = {
+        "database": database,
+        "hooks": ", ".join(hooks),
+        "release": f"revision {plan.revision}: {counted(plan.changes) or 'the objects stay as they are'}",
+        "schema": f"{', '.join(sorted(schema))} makes and migrates the databases" if schema else "",
+        "rollout": f"new pods for {', '.join(rolled)}" if rolled else "",
+        "proof": proof,
+    }
+    return tuple(f"{name}: {text}" for name, text in lines.items() if text)
+
+
+def _component(object: Object | None) -> str:
+    return str(((object or {"metadata": {}})["metadata"].get("labels") or {}).get("app.kubernetes.io/component", ""))
+
+
+def _rolls(change: Change, object: Object | None) -> bool:
+    """Whether a workload gets new pods: it is new, or its pod template or the number of its pods changes."""
+    if object is None or "template" not in (object.get("spec") or {}) or object["kind"] == "Job":
+        return False
+    changed = any(field.path.startswith(("spec.template", "spec.replicas")) for field in change.fields)
+    return change.how == "create" or changed
 
 
 def short(change: Change, width: int = 60) -> str:

@@ -9,18 +9,19 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from devenv import apply, destroy, external, lease, look, proof, runlog, secret, watch
+from devenv import apply, causes, destroy, documents, external, lease, look, proof, runlog, secret, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.environment import Environment, Session, connect
 from devenv.errors import Failure, Refused
-from devenv.model import Desired, Plan, Snapshot
+from devenv.model import Desired, Plan, Setting, Snapshot
 from devenv.report import Screen
 
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
@@ -50,12 +51,14 @@ class Result:
 
 @dataclass(frozen=True)
 class Drawn:
-    """A plan, and what it was drawn from: the objects that should be, and the namespace as it was seen."""
+    """A plan, and what it was drawn from: the objects that should be, the namespace as it was seen, and what Helm
+    keeps of the revision `before` (empty: there is none)."""
 
     plan: Plan
     wanted: tuple[Object, ...]
     seen: planning.Seen
     snapshot: Snapshot
+    before: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -147,24 +150,77 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
     waits("looking at the cluster")
     snapshot = look.once(kube, desired.namespace)
     release = look.releases(kube, desired.namespace).get(desired.release)
-    applied: Sequence[Object] = ()
-    if release is not None:
-        applied = helming.objects(helming.manifest(kube, desired.namespace, desired.release, release.revision))
+    before = helming.content(kube, desired.namespace, desired.release, release.revision) if release else {}
+    applied = helming.objects(str(before.get("manifest") or ""))
     inputs = _inputs(desired, session)
-    wanted: Sequence[Object] = applied
+    wanted, other = applied, ""
+    settings: tuple[Setting, ...] = ()
     if not planning.unchanged(release, inputs):
         waits("rendering the chart")
-        rendered = session.helm.render(
-            desired.release, desired.chart, desired.values.tree(), session.version, desired.chart_version
-        )
-        wanted = helming.objects(rendered)
+        wanted = _rendered(desired, session, desired.values.tree())
+        settings = causes.settings(before.get("config") or {}, desired.values) if release else ()
+        other = _other_chart(before, desired)
     lasting = [object for object in wanted if not planning.hook(object)]
     keys = {planning.key(object) for object in (*lasting, *applied)}
-    seen = planning.Seen(release, tuple(applied), look.live(kube, desired.namespace, keys), _unready(wanted, snapshot))
+    live, unready = look.live(kube, desired.namespace, keys), _unready(wanted, snapshot)
+    seen = planning.Seen(release, tuple(applied), live, unready, settings, other)
     plan = planning.make(inputs, lasting, seen)
     if release is not None:
         plan = replace(plan, reasons=(*plan.reasons, *secret.reasons(kube, desired)))
-    return Drawn(plan, tuple(wanted), seen, snapshot)
+    return Drawn(plan, tuple(wanted), seen, snapshot, before)
+
+
+def _rendered(desired: Desired, session: Session, values: Mapping[str, Any]) -> list[Object]:
+    text = session.helm.render(desired.release, desired.chart, values, session.version, desired.chart_version)
+    return helming.objects(text)
+
+
+def _other_chart(before: Mapping[str, Any], desired: Desired) -> str:
+    """The chart of the revision before, where it is not the one of now by name or version."""
+    meta = (before.get("chart") or {}).get("metadata") or {}
+    chart = f"{meta.get('name', '')} {meta.get('version', '')}".strip()
+    file = desired.chart_path / "Chart.yaml" if desired.chart_path else None
+    if not meta or file is None or not file.is_file():
+        return ""
+    now = documents.read(file, file.name).tree
+    return chart if chart != f"{now.get('name', '')} {now.get('version', '')}".strip() else ""
+
+
+MOST = 8  # settings that a plan is rendered without, to see what comes from each
+
+
+def explained(environment: Environment, session: Session, drawn: Drawn) -> Plan:
+    """The plan with its steps, and for each change what it comes from: the chart is rendered without each setting."""
+    desired, plan = environment.desired, drawn.plan
+    if plan.nothing_to_do:
+        return plan
+    settings, values = plan.settings, desired.values.tree()
+    config = drawn.before.get("config") or {}
+
+    def fields(setting: Setting) -> causes.Fields:
+        try:
+            return planning.differences(
+                drawn.wanted, _rendered(desired, session, causes.without(values, setting, config))
+            )
+        except Failure:
+            return frozenset()  # the chart does not render without it: that says nothing about fields
+
+    rest = "the first revision" if drawn.seen.release is None else "chart"
+    if len(settings) > MOST:
+        by, rest = {}, f"one of {len(settings)} settings"
+    else:
+        with ThreadPoolExecutor(2) as pool:
+            named = [f"{setting.key} ({setting.layer})" for setting in settings]
+            by = dict(zip(named, pool.map(fields, settings), strict=True))
+    database = secret.step(session.kube, desired) if secret.ours(desired) else ""
+    made = replace(plan, changes=causes.attribute(plan.changes, by, rest))
+    return replace(made, steps=planning.steps(made, drawn.wanted, database, _proof_step(desired)))
+
+
+def _proof_step(desired: Desired) -> str:
+    if not desired.sample_backend:
+        return ""
+    return "a workflow through backend, listed by visibility" if desired.temporal else "a request through backend"
 
 
 def _inputs(desired: Desired, session: Session) -> str:

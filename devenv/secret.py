@@ -134,6 +134,11 @@ def reasons(kube: Kube, desired: Desired) -> tuple[str, ...]:
     return () if known(secret) else (f"the password in Secret {name} is not known to open the database",)
 
 
+def step(kube: Kube, desired: Desired) -> str:
+    """What a redeploy does about the password, as far as the Secret alone tells."""
+    return "password kept" if read(kube.find(path(desired)))[1] else "a password is made"
+
+
 def remember(kube: Kube, desired: Desired) -> None:
     """Notes at the Secret that the database opened for the password in it."""
     secret = kube.find(path(desired))

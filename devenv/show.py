@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from devenv import health, look, values
@@ -26,23 +27,42 @@ def _text(value: Any) -> str:
 
 
 def plan(desired: Desired, made: Plan) -> None:
-    """Steps and objects, each with the fields that change."""
+    """Why, the values that changed, the steps, and the objects with the fields that change and what they come from."""
+    from rich.text import Text
+
     console = _console()
     if made.nothing_to_do:
         console.print(f"nothing to do: {desired.namespace}/{desired.release} is as it should be")
         return
-    console.print(f"revision {made.revision} because {'; '.join(made.reasons)}")
+    console.print(f"revision {made.revision} because {_few(made.reasons)}", markup=False)
+    for setting in made.settings:
+        line = f"    {setting.key}: {_short(setting.old)} → {_short(setting.new)}   ← {setting.origin}"
+        console.print(line, style="dim", markup=False)
+    for text in made.steps:
+        name, _, told = text.partition(": ")
+        console.print(Text.assemble((f"{name:<10}", "bold cyan"), told))
     styles = {"create": "green", "change": "yellow", "remove": "red"}
     for change in made.changes:
-        console.print(planning.short(change), style=styles[change.how], markup=False)
+        sources = {field.by for field in change.fields} or {change.by}
+        shared = f"   ← {sources.pop()}" if len(sources) == 1 else ""
+        console.print(
+            Text.assemble((planning.short(change), styles[change.how]), (shared if any(shared[5:]) else "", "dim"))
+        )
         for field in change.fields[:20]:
-            console.print(f"    {field.path}: {_short(field.old)} → {_short(field.new)}", style="dim", markup=False)
+            own = "" if shared else f"   ← {field.by}"
+            line = f"    {field.path}: {_short(field.old)} → {_short(field.new)}{own}"
+            console.print(line, style="dim", markup=False)
         if len(change.fields) > 20:
             console.print(f"    and {len(change.fields) - 20} more fields", style="dim")
     for text in made.impossible:
         console.print(f"! impossible in place: {text}", style="bold red", markup=False)
     for text in made.left_behind:
         console.print(f"! left behind: {text}", style="bold red", markup=False)
+
+
+def _few(reasons: Sequence[str]) -> str:
+    more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
+    return "; ".join(reasons[:3]) + more
 
 
 def _short(value: Any) -> str:
@@ -56,16 +76,11 @@ def plan_record(made: Plan) -> dict[str, Any]:
         "nothingToDo": made.nothing_to_do,
         "revision": made.revision,
         "reasons": list(made.reasons),
+        "settings": [asdict(setting) for setting in made.settings],
+        "steps": list(made.steps),
         "impossible": list(made.impossible),
         "leftBehind": list(made.left_behind),
-        "changes": [
-            {
-                "how": change.how,
-                "object": change.object,
-                "fields": [{"path": field.path, "old": field.old, "new": field.new} for field in change.fields],
-            }
-            for change in made.changes
-        ],
+        "changes": [asdict(change) for change in made.changes],
     }
 
 

@@ -76,3 +76,34 @@ def test_what_was_added_by_hand_is_removed_by_name() -> None:
             {"name": "side", "$patch": "delete"},
         ]}}}
     }  # fmt: skip
+
+
+SECRETS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "a variable's value": (
+        {"env": [{"name": "DB_PASSWORD", "value": "s3cret-1"}]},
+        {"env": [{"name": "DB_PASSWORD", "value": "s3cret-2"}]},
+    ),
+    "a whole variable": ({"env": [{"name": "API_TOKEN", "value": "s3cret-1"}]}, {"env": []}),
+    "a key of a ConfigMap": ({"data": {"apiKey": "s3cret-1"}}, {"data": {"apiKey": "s3cret-2"}}),
+    "a Secret": ({"kind": "Secret", "data": {"a": "s3cret-1"}}, {"kind": "Secret", "data": {"a": "s3cret-2"}}),
+}
+
+
+@pytest.mark.parametrize(("wanted", "live"), SECRETS.values(), ids=SECRETS.keys())
+def test_what_holds_a_secret_is_said_to_change_and_not_shown(wanted: dict[str, Any], live: dict[str, Any]) -> None:
+    [field] = drift.compare(wanted, live)
+    assert field.new == drift.HIDDEN_NEW
+    assert "s3cret" not in repr(field)
+
+
+def test_the_name_of_a_secret_is_no_secret() -> None:
+    source = {"secretKeyRef": {"name": "one", "key": "password"}}
+    [field] = drift.compare({"env": [{"name": "DB_PASSWORD", "valueFrom": source}]}, {"env": []})
+    assert field.new["valueFrom"] == source
+
+
+def test_what_a_manifest_sets_no_more_is_dropped() -> None:
+    before = {"spec": {"nodeSelector": {"disk": "ssd"}, "replicas": 2, "a": {"b": 1, "c": 2}}}
+    now = {"spec": {"replicas": 3, "a": {"b": 1}}}
+    told = [(field.path, field.old, field.new) for field in drift.dropped(before, now)]
+    assert told == [("spec.nodeSelector", {"disk": "ssd"}, None), ("spec.a.c", 2, None)]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from devenv import plan
-from devenv.model import Release
+from devenv.causes import BY_HAND
+from devenv.model import Release, Setting
 from devenv.plan import Seen
 
 
@@ -30,20 +32,44 @@ def seen(release: Release | None, applied: list[Any], live: list[Any], unready: 
     return Seen(release, tuple(applied), {**keys, **{plan.key(entry): entry for entry in live}}, unready)
 
 
+SETTING = Setting("a.x", "2", "1", "profile dev, profiles/dev.yaml:9")
 A, B = config("a", x="1"), config("b")
 ROWS: dict[str, tuple[list[Any], Seen, str, list[str]]] = {
     "a first install": ([A, B], seen(None, [], []), "the release is not there", ["+ ConfigMap/a", "+ ConfigMap/b"]),
     "a changed value": (
         [A],
         seen(release(inputs="old"), [A], [config("a", x="2")]),
-        "1 to change",
+        "ConfigMap/a was edited: data.x",
         ["~ ConfigMap/a (x)"],
     ),
-    "an object less": ([A], seen(release(inputs="old"), [A, B], [A, B]), "1 to remove", ["- ConfigMap/b"]),
+    "a value that reaches an object": (
+        [A],
+        replace(seen(release(inputs="old"), [config("a", x="2")], [config("a", x="2")]), settings=(SETTING,)),
+        "a.x changed (profile dev)",
+        ["~ ConfigMap/a (x)"],
+    ),
+    "a value that reaches no object": (
+        [A],
+        replace(seen(release(inputs="old"), [A], [A]), settings=(SETTING,)),
+        "a.x changed (profile dev)",
+        [],
+    ),
+    "another chart": (
+        [A],
+        replace(seen(release(inputs="old"), [A, B], [A, B]), other_chart="web 1.2.3"),
+        "the chart is another: web 1.2.3 before",
+        ["- ConfigMap/b"],
+    ),
+    "an object less, by the chart's files": (
+        [A],
+        seen(release(inputs="old"), [A, B], [A, B]),
+        "the chart's files, Helm or Kubernetes changed",
+        ["- ConfigMap/b"],
+    ),
     "an object less that is to be kept": (
         [A],
         seen(release(inputs="old"), [A, config("b", keep=True)], [A, B]),
-        "the inputs changed (chart, values or Helm), the objects stay as they are",
+        "the chart's files, Helm or Kubernetes changed, the objects stay as they are",
         [],
     ),
     "an edit by hand": (
@@ -69,7 +95,7 @@ ROWS: dict[str, tuple[list[Any], Seen, str, list[str]]] = {
     "a label carried forward from another revision": (
         [A],
         seen(release(stamped=2), [A], [A]),
-        "the inputs changed (chart, values or Helm), the objects stay as they are",
+        "the chart's files, Helm or Kubernetes changed, the objects stay as they are",
         [],
     ),
 }
@@ -131,3 +157,50 @@ def test_data_that_is_left_behind_is_said() -> None:
 def test_a_job_that_kubernetes_deleted_when_it_was_done_is_not_missed() -> None:
     job = {"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "j"}, "spec": {"ttlSecondsAfterFinished": 1}}
     assert plan.make("same", [job], seen(release(), [job], [])).nothing_to_do
+
+
+def fields_by(wanted: Any, applied: Any, live: Any, status: str = "deployed") -> dict[str, str]:
+    made = plan.make("new", [wanted], seen(release(status=status), [applied], [live]))
+    return {field.path: field.by for change in made.changes for field in change.fields}
+
+
+def test_an_edit_by_hand_is_told_from_a_change_of_the_inputs() -> None:
+    wanted, applied = config("a", x="new", y="1", z="1"), config("a", x="old", y="1", z="1", gone="1")
+    live = config("a", x="old", y="edited", z="1", gone="1")
+    assert fields_by(wanted, applied, live) == {"data.x": "", "data.y": BY_HAND, "data.gone": ""}
+
+
+def test_of_a_failed_revision_nobody_says_that_it_was_edited() -> None:
+    assert fields_by(config("a", x="new"), config("a", x="new"), config("a", x="old"), "failed") == {"data.x": ""}
+
+
+def workload(name: str, image: str, component: str = "", kind: str = "Deployment", hook: str = "") -> dict[str, Any]:
+    meta = {"name": name, "labels": {"app.kubernetes.io/component": component}}
+    if hook:
+        meta["annotations"] = {"helm.sh/hook": hook}
+    template = {"spec": {"containers": [{"name": "c", "image": image}]}}
+    return {"apiVersion": "apps/v1", "kind": kind, "metadata": meta, "spec": {"template": template}}
+
+
+def test_the_steps_are_told_in_order_and_only_those_that_there_are() -> None:
+    objects = [
+        workload("web", "new"),
+        workload("same", "one"),
+        workload("setup-1", "x", component="schema", kind="Job"),
+        workload("first", "x", kind="Job", hook="pre-upgrade"),
+        workload("other", "x", kind="Job", hook="pre-install"),
+    ]
+    there = [workload("web", "old"), workload("same", "one")]
+    lasting = [one for one in objects if not plan.hook(one)]
+    made = plan.make("new", lasting, seen(release(), there, there))
+    assert plan.steps(made, objects, "password kept", "a request") == (
+        "database: password kept",
+        "hooks: Job/first",
+        "release: revision 4: 1 to create, 1 to change",
+        "schema: Job/setup-1 makes and migrates the databases",
+        "rollout: new pods for Deployment/web",
+        "proof: a request",
+    )
+    assert plan.steps(plan.make("same", [A], seen(release(), [A], [A])), [A], "", "") == (
+        "release: revision 4: the objects stay as they are",
+    )

@@ -24,7 +24,7 @@ from devenv.databases import Database, Wanted
 from devenv.destroy import Result as Destroyed
 from devenv.environment import Environment, Session, describe
 from devenv.errors import Failure, InputWrong, Interrupted, Refused, RolloutFailed, StepFailed
-from devenv.model import Change, Field, Plan
+from devenv.model import Change, Field, Plan, Setting
 from devenv.proof import Proof
 from devenv.redeploy import Result
 from devenv.revisions import Revision
@@ -42,8 +42,17 @@ REGISTRY: Registry[Any] = Registry().with_resources(
 )
 SHIPPED = sorted((paths.PROJECT / "profiles").glob("*.yaml"))
 
-CHANGE = Change("change", "Deployment/x", (Field("spec.replicas", None, 2),))
-PLAN = Plan(("1 to change",), (CHANGE, Change("create", "Job/y")), 3, "hash", ("it cannot",), ("it stays",))
+CHANGE = Change("change", "Deployment/x", (Field("spec.replicas", None, 2, "by hand"),))
+PLAN = Plan(
+    ("a.b changed (--set)",),
+    (CHANGE, Change("create", "Job/y", by="a.b (--set)")),
+    3,
+    "hash",
+    settings=(Setting("a.b", None, 1, "--set, a.b"),),
+    steps=("release: revision 3",),
+    impossible=("it cannot",),
+    left_behind=("it stays",),
+)
 NOTHING = Plan((), (), 3, "hash")
 
 

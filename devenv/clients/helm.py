@@ -127,16 +127,21 @@ def reason(output: shell.Output) -> str:
     return (rendered.group(1) if rendered else text)[:800]
 
 
-def manifest(kube: Kube, namespace: str, release: str, revision: int) -> str:
-    """The manifest that Helm keeps with a revision; empty where it is gone or cannot be read.
+def content(kube: Kube, namespace: str, release: str, revision: int) -> Object:
+    """What Helm keeps of a revision (manifest, config, chart, info); empty where it is gone.
 
     Source: helm.sh/helm/v4/pkg/storage/driver/util.go: base64 of gzip of JSON, in a Secret.
     """
     try:
         secret = kube.get(f"/api/v1/namespaces/{namespace}/secrets/sh.helm.release.v1.{release}.v{revision}")
     except NotThere:
-        return ""
-    return str(_content(secret).get("manifest") or "")
+        return {}
+    return _content(secret)
+
+
+def manifest(kube: Kube, namespace: str, release: str, revision: int) -> str:
+    """The manifest that Helm keeps with a revision; empty where it is gone."""
+    return str(content(kube, namespace, release, revision).get("manifest") or "")
 
 
 def kept(kube: Kube, namespace: str, release: str) -> list[tuple[Object, dict[str, str]]]:
