@@ -44,7 +44,8 @@ def _covered(path: Path, new: Mapping[Path, Any]) -> bool:
 def _setting(path: Path, old: Any, new: Any, origin: str) -> Setting:
     if drift.secret_name(path[-1]):
         old, new = (None if old is None else drift.HIDDEN), (None if new is None else drift.HIDDEN_NEW)
-    return Setting(".".join(part.replace(".", "\\.") for part in path), old, new, origin)
+    key = ".".join(part.replace(".", "\\.") for part in path)
+    return Setting(key, drift.concealed(old), drift.concealed(new), origin)
 
 
 def _flat(tree: Mapping[str, Any], path: Path = ()) -> Iterator[tuple[Path, Any]]:

@@ -58,9 +58,26 @@ def _names_a_secret(field: Field) -> bool:
     if parts[-1] == "value":
         return secret_name(parts[-2])
     texts = [item for item in (field.old, field.new) if item is not None]
-    if all(isinstance(item, Mapping) for item in texts):
-        return any("value" in item and secret_name(str(item.get("name", ""))) for item in texts)
-    return secret_name(parts[-1])
+    return any(concealed(item) != item for item in texts) or (
+        secret_name(parts[-1]) and not any(isinstance(item, Mapping | list) for item in texts)
+    )
+
+
+def concealed(value: Any) -> Any:
+    """The value with what is a secret by the name of its key, or of its variable, hidden at any depth."""
+    if isinstance(value, list):
+        return [concealed(item) for item in value]
+    if not isinstance(value, Mapping):
+        return value
+    variable = "value" in value and secret_name(str(value.get("name", "")))
+    return {
+        key: HIDDEN if _plain(child) and (secret_name(str(key)) or (variable and key == "value")) else concealed(child)
+        for key, child in value.items()
+    }
+
+
+def _plain(value: Any) -> bool:
+    return value is not None and not isinstance(value, Mapping | list)
 
 
 def _hidden(field: Field) -> Field:

@@ -209,7 +209,7 @@ def steps(plan: Plan, wanted: Sequence[Object], database: str, proof: str) -> tu
     new = {change.object for change in plan.changes if change.how == "create"}
     objects = {title(key(object)): object for object in wanted}
     schema = [name for name in new if _component(objects.get(name)) == "schema" and name.startswith("Job/")]
-    rolled = [change.object for change in plan.changes if _rolls(change, objects.get(change.object))]
+    rolled = [change.object.partition("/")[2] for change in plan.changes if _rolls(change, objects.get(change.object))]
     lines = {
         "database": database,
         "hooks": ", ".join(hooks),
@@ -234,11 +234,15 @@ def _rolls(change: Change, object: Object | None) -> bool:
 
 
 def short(change: Change, width: int = 60) -> str:
-    """One line: `~ Deployment/backend (env TEMPORAL_ADDRESS)`."""
+    """One line: `~ Deployment/backend (env TEMPORAL_ADDRESS)`; as many names of fields as fit."""
     sign = {"create": "+", "change": "~", "remove": "-"}[change.how]
     names = list(dict.fromkeys(_leaf(field.path) for field in change.fields))
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{sign} {change.object}" + (f" ({', '.join(names[:3])}{more})" if names else "")[:width]
+    for shown in (3, 2, 1):
+        more = f" and {len(names) - shown} more" if len(names) > shown else ""
+        told = f" ({', '.join(names[:shown])}{more})" if names else ""
+        if len(told) <= width:
+            break
+    return f"{sign} {change.object}{told}"
 
 
 def _leaf(path: str) -> str:

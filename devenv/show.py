@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -36,20 +38,19 @@ def plan(desired: Desired, made: Plan) -> None:
         return
     console.print(f"revision {made.revision} because {_few(made.reasons)}", markup=False)
     for setting in made.settings:
-        line = f"    {setting.key}: {_short(setting.old)} → {_short(setting.new)}   ← {setting.origin}"
-        console.print(line, style="dim", markup=False)
+        old, new = (_short(value, "(not set)") for value in (setting.old, setting.new))
+        console.print(f"    {setting.key}: {old} → {new}   ← {setting.origin}", style="dim", markup=False)
     for text in made.steps:
         name, _, told = text.partition(": ")
+        told = textwrap.fill(told, 70, subsequent_indent=" " * 10, break_on_hyphens=False)
         console.print(Text.assemble((f"{name:<10}", "bold cyan"), told))
     styles = {"create": "green", "change": "yellow", "remove": "red"}
     for change in made.changes:
         sources = {field.by for field in change.fields} or {change.by}
-        shared = f"   ← {sources.pop()}" if len(sources) == 1 else ""
-        console.print(
-            Text.assemble((planning.short(change), styles[change.how]), (shared if any(shared[5:]) else "", "dim"))
-        )
+        shared = _source(sources.pop()) if len(sources) == 1 else ""
+        console.print(Text.assemble((planning.short(change), styles[change.how]), (shared, "dim")))
         for field in change.fields[:20]:
-            own = "" if shared else f"   ← {field.by}"
+            own = "" if shared else _source(field.by)
             line = f"    {field.path}: {_short(field.old)} → {_short(field.new)}{own}"
             console.print(line, style="dim", markup=False)
         if len(change.fields) > 20:
@@ -60,13 +61,19 @@ def plan(desired: Desired, made: Plan) -> None:
         console.print(f"! left behind: {text}", style="bold red", markup=False)
 
 
+def _source(by: str) -> str:
+    """`   ← key`: the layers are told at the settings above."""
+    keys = re.sub(r" \([^)]*\)", "", by)
+    return f"   ← {keys}" if keys else ""
+
+
 def _few(reasons: Sequence[str]) -> str:
     more = f"; and {len(reasons) - 3} more" if len(reasons) > 3 else ""
     return "; ".join(reasons[:3]) + more
 
 
-def _short(value: Any) -> str:
-    text = "(not there)" if value is None else _text(value)
+def _short(value: Any, nothing: str = "(not there)") -> str:
+    text = nothing if value is None else _text(value)
     return text if len(text) <= 60 else text[:57] + "…"
 
 

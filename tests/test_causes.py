@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -40,8 +41,14 @@ def test_a_setting_names_the_layer_that_sets_it_now() -> None:
     assert (gone.origin, new.origin) == (causes.NOWHERE, "--set")
 
 
-def test_a_secret_among_the_settings_is_not_shown() -> None:
-    [setting] = settings({"db": {"password": "s3cret-1"}}, values({"db": {"password": "s3cret-2"}}))
+@pytest.mark.parametrize(
+    "tree",
+    [{"db": {"password": "s3cret-{}"}}, {"env": [{"name": "DB_PASSWORD", "value": "s3cret-{}"}]}],
+    ids=["by its key", "in a list of variables"],
+)
+def test_a_secret_among_the_settings_is_not_shown(tree: dict[str, Any]) -> None:
+    one, two = (json.loads(json.dumps(tree).replace("{}", number)) for number in "12")
+    [setting] = settings(one, values(two))
     assert "s3cret" not in repr(setting)
 
 

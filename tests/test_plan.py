@@ -198,7 +198,7 @@ def test_the_steps_are_told_in_order_and_only_those_that_there_are() -> None:
         "hooks: Job/first",
         "release: revision 4: 1 to create, 1 to change",
         "schema: Job/setup-1 makes and migrates the databases",
-        "rollout: new pods for Deployment/web",
+        "rollout: new pods for web",
         "proof: a request",
     )
     assert plan.steps(plan.make("same", [A], seen(release(), [A], [A])), [A], "", "") == (
