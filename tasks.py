@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import re
 import signal
 import sys
 import time
@@ -492,25 +493,50 @@ class Devenv(Program):
         super().run(_with_flags(words), exit)
 
     def parse_core(self, argv: list[str] | None) -> None:
-        try:
-            super().parse_core(argv)
-        except ParseError as error:
-            raise Exit(str(error), 2) from None
+        self._parsed(lambda: super(Devenv, self).parse_core(argv))
 
     def parse_tasks(self) -> None:
-        try:
-            super().parse_tasks()
-        except ParseError as error:
-            raise Exit(f"{error}\n  next    inv --list, or inv TASK --help", 2) from None
+        self._parsed(super().parse_tasks)
 
     def parse_cleanup(self) -> None:
+        self._parsed(super().parse_cleanup)
+
+    def _parsed(self, parse: Callable[[], None]) -> None:
+        """A wrong command line is told as every failure is."""
         try:
-            super().parse_cleanup()
+            parse()
         except ParseError as error:
-            raise Exit(str(error), 2) from None
+            failure = _wrong_line(str(error), list(self.argv[1:]), error.context)
+            _screen(Flags()).failure(failure)
+            raise Exit(code=failure.code) from None
 
     def task_list_opener(self, extra: str = "") -> str:
         return "Tasks (inv TASK --help tells more)"
+
+
+TAKING_ARGS = ("kubectl", "helm", "temporal.cli", "db.shell")
+
+
+def _wrong_line(error: str, words: list[str], context: Any) -> InputWrong:
+    """invoke's words for a wrong command line, and what was meant."""
+    from devenv.settings import nearest
+
+    found = re.fullmatch(r"No idea what '(.*)' is!", error)
+    word, task = (found[1] if found else ""), words[0] if words else ""
+    if not word:
+        return InputWrong(error.strip(), where="the command line", next=f"inv {task} --help".replace("  ", " "))
+    if task in TAKING_ARGS and word != task:
+        rest = words[1:]
+        return InputWrong(
+            f"inv does not know {word!r}", where="the command line",
+            why=f"what {task} is to get stands after --", next=f"inv {task} -- {' '.join(rest)}",
+        )  # fmt: skip
+    if word.startswith("-") and context is not None:
+        flags = [flag for flag in context.flags if flag.startswith("--")]
+        why, next = nearest(word, flags), f"inv {task} --help"
+    else:
+        why, next = nearest(word, namespace.task_names), "inv --list"
+    return InputWrong(f"No idea what {word!r} is", where="the command line", why=why, next=next)
 
 
 # Flags that stand alone; every other flag of a task takes the next word as its value.

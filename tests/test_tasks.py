@@ -26,8 +26,15 @@ WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     "a chart that is not there": (("values", "--chart", "./nope"), {}, "there is no chart"),
     "an unknown key to explain": (("values", "--explain", "nope"), {}, "no layer sets nope"),
     "an unknown output": (("values", "--output", "xml"), {}, "is not known"),
-    "an unknown task": (("redploy",), {}, "No idea what 'redploy' is"),
-    "an unknown flag": (("redeploy", "--nope"), {}, "No idea what '--nope' is"),
+    "an unknown task": (
+        ("redploy",),
+        {},
+        "No idea what 'redploy' is where the command line why did you mean redeploy?",
+    ),
+    "an unknown flag": (("redeploy", "--profil", "x"), {}, "did you mean --profile? next inv redeploy --help"),
+    "an unknown word after a task": (("status", "extra"), {}, "No idea what 'extra' is"),
+    "a flag without its value": (("redeploy", "--profile"), {}, "needed value and was not given one"),
+    "arguments of kubectl without the dashes": (("kubectl", "get", "pods"), {}, "next inv kubectl -- get pods"),
     "a wrong time": (("values", "--timeout", "soon"), {}, "is no time"),
 }
 
