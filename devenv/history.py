@@ -45,20 +45,27 @@ def record(desired: Desired, found: Sequence[Revision]) -> dict[str, Any]:
     }
 
 
-def show(found: Sequence[Revision]) -> None:
-    """The revisions to people, the newest first."""
-    from rich.console import Console
-    from rich.table import Table
+USUAL = ("Install complete", "Upgrade complete")
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("revision", "when", "status", "chart", "temporal", "database", "by", "description"):
-        table.add_column(column, no_wrap=column != "description")
-    for one in reversed(found):
-        by = "devenv" if one.by_devenv else "helm"
-        row = (str(one.number), revisions.moment(one.at), one.status, one.chart, one.temporal, one.database, by)
-        style = {"deployed": "green", "superseded": ""}.get(one.status, "red")
-        table.add_row(*row, one.description, style=style)
-    Console(highlight=False, soft_wrap=True).print(table)
+
+def show(found: Sequence[Revision]) -> None:
+    """The revisions to people, the newest first; what is the same or empty for all of them is no column."""
+    from devenv.show import columns
+
+    def row(one: Revision) -> dict[str, str]:
+        return {
+            "revision": str(one.number),
+            "when": revisions.moment(one.at),
+            "status": one.status,
+            "chart": one.chart if len({other.chart for other in found}) > 1 else "",
+            "temporal": one.temporal,
+            "database": one.database,
+            "by": "devenv" if one.by_devenv else "helm",
+            "description": "" if one.description in USUAL else one.description,
+        }
+
+    styles = {"deployed": "green", "superseded": ""}
+    columns([(row(one), styles.get(one.status, "red")) for one in reversed(found)])
 
 
 def rollback(environment: Environment, screen: Screen, wanted: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from devenv import health, look, values
@@ -191,18 +192,44 @@ def _duration(seconds: float) -> str:
 
 def cluster(record: Mapping[str, Any]) -> None:
     """The embedded cluster on one screen."""
-    from rich.table import Table
-
     console = _console()
     state = "ready" if record["ready"] else "running, not ready" if record["running"] else "not running: inv cluster.up"
     console.print(f"cluster {record['name']}: {state}")
     if not record["running"]:
         return
     console.print(f"kubeconfig {record['kubeconfig']}", markup=False)
+    logs = {str(Path(entry["log"]).parent) for entry in record["components"] if entry.get("log")}
+    console.print(f"logs       {', '.join(sorted(logs))}/COMPONENT.log", markup=False)
+    console.print(f"memory     {_megabytes(record['memory'])} with all pods, disk {_megabytes(record['disk'])}")
+    columns([(_component(entry), "" if entry["state"] == "running" else "red") for entry in record["components"]])
+
+
+def _component(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "component": entry["name"],
+        "state": entry["state"],
+        "pid": str(entry.get("pid") or ""),
+        "memory": _megabytes(entry.get("memory") or 0),
+        "restarts": str(entry.get("restarts") or ""),
+    }
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 2**20:,.0f} MB"
+
+
+def columns(rows: Sequence[tuple[Mapping[str, str], str]]) -> None:
+    """A table of rows with their styles; a column that is empty in all rows is left out. A pipe gets wide lines."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = _console()
+    if not console.is_terminal:
+        console = Console(highlight=False, width=200)
+    names = [name for name in (rows[0][0] if rows else {}) if any(row[name] for row, _ in rows)]
     table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("component", "state", "pid", "memory", "log"):
-        table.add_column(column, overflow="fold")
-    for entry in record["components"]:
-        memory = f"{(entry.get('memory') or 0) / 2**20:.0f} MB"
-        table.add_row(entry["name"], entry["state"], str(entry.get("pid") or ""), memory, str(entry.get("log") or ""))
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for row, style in rows:
+        table.add_row(*(row[name] for name in names), style=style)
     console.print(table)
