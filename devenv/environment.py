@@ -129,3 +129,11 @@ def _embedded(chosen: Target, waits: Waits, *, start: bool) -> Path:
         why="only redeploy, cluster.up and test start the embedded cluster",
         next="inv cluster.up",
     )
+
+
+def kubectl_argv(session: Session, namespace: str, *words: str) -> list[str | Path]:
+    """kubectl with its words, pinned to the session's cluster and a namespace."""
+    from devenv.cluster import programs
+
+    pinned = ["--kubeconfig", str(session.kube.kubeconfig), "--context", session.kube.context, "--namespace", namespace]
+    return [programs.path("kubectl"), *pinned, *words]

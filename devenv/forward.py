@@ -11,11 +11,10 @@ from dataclasses import dataclass
 
 from devenv.clients import shell
 from devenv.clients.kube import KINDS, Kube, Object
-from devenv.environment import Session
+from devenv.environment import Session, kubectl_argv
 from devenv.errors import Refused
 from devenv.model import Desired
 from devenv.report import Screen
-from devenv.temporal import kubectl_argv
 
 WEB = re.compile(r"http|web|ui")
 GRPC = re.compile(r"grpc|rpc")

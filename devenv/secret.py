@@ -17,7 +17,7 @@ from devenv import password
 from devenv.apply import MANAGED, database_name, volume_of
 from devenv.clients.kube import KINDS, Conflict, Kube, Object
 from devenv.clients.postgres import Postgres
-from devenv.environment import Session
+from devenv.environment import Session, kubectl_argv
 from devenv.errors import Refused, RolloutFailed
 from devenv.model import Desired, Pod, Snapshot
 
@@ -200,8 +200,6 @@ def running(seen: Snapshot, desired: Desired) -> bool:
 
 def postgres(session: Session, desired: Desired, pod: str = "") -> Postgres:
     """The database in its pod, or in another."""
-    from devenv.temporal import kubectl_argv
-
     return Postgres(tuple(kubectl_argv(session, desired.namespace)), pod or pod_name(desired))
 
 

@@ -5,26 +5,17 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from devenv import look, proof
 from devenv import redeploy as story
 from devenv.clients import shell
 from devenv.clients.helm import Helm
-from devenv.environment import Environment, Session
+from devenv.environment import Environment, Session, connect, kubectl_argv
 from devenv.errors import InputWrong, Refused, RolloutFailed
 from devenv.report import Screen
 
 ROLES = ("frontend", "history", "matching", "worker")
-
-
-def kubectl_argv(session: Session, namespace: str, *words: str) -> list[str | Path]:
-    """kubectl, pinned to the session's cluster and a namespace."""
-    from devenv.cluster import programs
-
-    pinned = ["--kubeconfig", str(session.kube.kubeconfig), "--context", session.kube.context, "--namespace", namespace]
-    return [programs.path("kubectl"), *pinned, *words]
 
 
 def kubectl(environment: Environment, screen: Screen, arguments: Sequence[str]) -> None:
@@ -43,8 +34,6 @@ def helm(environment: Environment, screen: Screen, arguments: Sequence[str]) -> 
 
 
 def _quiet(environment: Environment) -> Session:
-    from devenv.environment import connect
-
     return connect(environment, lambda _: None, start=False)
 
 
