@@ -19,7 +19,9 @@ from typing import Any
 from devenv import apply, causes, destroy, documents, external, lease, look, proof, runlog, secret, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
-from devenv.environment import Environment, Session, connect
+from devenv.clients import shell
+from devenv.clients.shell import Output
+from devenv.environment import Environment, Session, connect, kubectl_argv
 from devenv.errors import Failure, Refused
 from devenv.model import Desired, Plan, Setting, Snapshot
 from devenv.report import Screen
@@ -219,7 +221,7 @@ def explained(environment: Environment, session: Session, drawn: Drawn) -> Plan:
 
 def _proof_step(desired: Desired) -> str:
     if not desired.sample_backend:
-        return ""
+        return "a workflow of Temporal's own worker" if desired.bundled and desired.temporal else ""
     return "a workflow through backend, listed by visibility" if desired.temporal else "a request through backend"
 
 
@@ -383,26 +385,37 @@ def _heal(environment: Environment, session: Session, screen: Screen, drawn: Dra
 
 
 def prove(desired: Desired, session: Session, screen: Screen, *, temporal: bool) -> proof.Proof | None:
-    """A request through the backend, as a workflow with `temporal`; None where it cannot be understood."""
-    if not desired.bundled:
-        return None
-    if not desired.sample_backend:
-        screen.line(
-            "proof     the backend is your own image: it is ready, but no request was sent through it", "yellow"
-        )
+    """A request through the backend, with `temporal` as a workflow; None where there is nothing that could be asked."""
+    if not desired.bundled or not (desired.sample_backend or temporal):
         return None
     with screen.stage("proof") as stage:
-        stage.waits("asking the backend")
         seen = look.once(session.kube, desired.namespace)
-        template = proof.newest_template(seen, desired.release)
         try:
-            proven = proof.smoke(session.kube, desired, template, stage.waits, temporal=temporal)
+            proven = _proven(desired, session, seen, stage.waits, temporal=temporal)
         except Failure:
-            screen.tell(logs=watch.tails(session.kube, seen, "backend"))
+            component = "backend" if desired.sample_backend else "worker"
+            screen.tell(logs=watch.tails(session.kube, seen, component))
             raise
         stage.says(*proven.lines)
         screen.tell(proof=proven)
     return proven
+
+
+def _proven(
+    desired: Desired, session: Session, seen: Snapshot, waits: Callable[[str], None], *, temporal: bool
+) -> proof.Proof:
+    if not desired.sample_backend:
+        return proof.own(partial(admintools, session, desired), desired, waits)
+    waits("asking the backend")
+    template = proof.newest_template(seen, desired.release)
+    return proof.smoke(session.kube, desired, template, waits, temporal=temporal)
+
+
+def admintools(session: Session, desired: Desired, *words: str) -> Output:
+    """The temporal CLI in the admin tools pod, with these words."""
+    target = f"deployment/{desired.release}-temporal-admintools"
+    argv = kubectl_argv(session, desired.namespace, "exec", target, "-c", "admintools", "--", "temporal", *words)
+    return shell.run(argv, timeout=30)
 
 
 def farewell(desired: Desired, result: Result) -> str:

@@ -135,6 +135,13 @@ def test_a_value_of_the_users_reaches_the_pods(env: Environment) -> None:
     assert env.kubectl("exec", "deployment/backend", "--", "env").count("HELLO=world") == 1
 
 
+def test_beside_a_backend_of_the_users_own_a_workflow_of_temporals_own_worker_is_the_proof(env: Environment) -> None:
+    record = redeploy(env, "--set", "backend.image.repository=devenv.local/backend")
+    assert record["workflow"].startswith("devenv-smoke-")
+    shown = env.inv("temporal.cli", "--", "workflow", "describe", "-w", record["workflow"]).stdout
+    assert "TERMINATED" in shown.upper()
+
+
 def test_switched_off_temporal_goes_and_the_backend_stays(env: Environment) -> None:
     redeploy(env, temporal=False)
     assert deployments(env) == {"deployment.apps/backend"}
