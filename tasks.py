@@ -57,7 +57,8 @@ def _screen(flags: Flags) -> Any:
 def _guard(run: Callable[[Any], None], flags: Flags, kind: str) -> None:
     """Runs a task's body; a failure is told in four lines, in JSON as `failure`, and becomes its exit code."""
     screen = _screen(flags)
-    signal.signal(signal.SIGTERM, _interrupted)
+    for one in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(one, _interrupted)
     try:
         run(screen)
     except (Failure, KeyboardInterrupt) as error:
@@ -86,7 +87,16 @@ def _told_interruption() -> Interrupted:
     return Interrupted("interrupted", why="nothing is lost", next="the same command again goes on from here")
 
 
-def _interrupted(*_: Any) -> None:
+_interruptions: list[int] = []
+
+
+def _interrupted(number: int, _: Any) -> None:
+    """The first is passed on and awaited; the second ends this process at once, and helm with it (clients/shell.py)."""
+    _interruptions.append(number)
+    if len(_interruptions) > 1:
+        shown = b"\x1b[?25h\n" if os.isatty(2) else b""  # the live line hides the cursor
+        os.write(2, shown + b"ended at once; the same command again goes on from here\n")
+        os._exit(130)
     raise KeyboardInterrupt
 
 

@@ -174,9 +174,16 @@ def restart(kube: Kube, desired: Desired, deployments: Sequence[str]) -> None:
 
 
 def changed(kube: Kube, desired: Desired, there: Password, applied: Sequence[Object]) -> list[str]:
-    """Restarts what still uses another password than the Secret's, as far as that can be known; its titles."""
-    if known(kube.find(path(desired))):
+    """Restarts what still uses another password than the Secret's, as far as that can be known; its titles.
+
+    What is remembered of another password goes: pods that start from here on read the one of now, so when the old one
+    comes back, they have to start anew.
+    """
+    secret = kube.find(path(desired))
+    if known(secret):
         return []
+    if secret is not None and OPENED in (secret["metadata"].get("annotations") or {}):
+        kube.patch(path(desired), {"metadata": {"annotations": {OPENED: None}}})
     titles = users(applied, database_name(desired.release))
     restart(kube, desired, titles)
     if there.found.opens:

@@ -141,6 +141,17 @@ def test_once_the_database_opened_the_secret_says_so_and_says_no_password(api: F
     assert "a password" not in str(body)
 
 
+def test_a_run_with_another_password_forgets_the_one_that_opened_before(api: FakeApi, kube: Kube) -> None:
+    other = stored("another")
+    other["metadata"]["annotations"] = {secret.OPENED: "the digest of the one before"}
+    patched: list[Any] = []
+    api.answers[f"GET {ONE}"] = (200, other)
+    api.answers[f"PATCH {ONE}"] = lambda body: patched.append(body) or (200, other)  # type: ignore[func-returns-value]
+    there = secret.Password("postgres", "another", password.Found(True, True, False))
+    assert secret.changed(kube, DESIRED, there, []) == []
+    assert patched == [{"metadata": {"annotations": {secret.OPENED: None}}}]
+
+
 def test_a_secret_of_the_users_own_is_not_touched(api: FakeApi, kube: Kube) -> None:
     theirs = environment.describe(Flags(sets=("backend.postgresql.existingSecret=mine",))).desired
     assert secret.reasons(kube, theirs) == ()

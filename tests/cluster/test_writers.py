@@ -81,6 +81,23 @@ def test_interrupted_it_ends_with_130_and_leaves_no_release_pending(
     assert redeploy(env, chart, "next").code == 0
 
 
+def test_the_second_ctrl_c_ends_it_at_once_and_the_next_run_goes_on(
+    make_environment: Callable[[str], Environment], chart: str
+) -> None:
+    env = make_environment("twice")
+    redeploy(env, chart, "zero")
+    pid = started(env, chart, "interrupted")
+    time.sleep(1.5)
+    os.kill(pid, signal.SIGINT)
+    time.sleep(0.02)
+    asked = time.monotonic()
+    os.kill(pid, signal.SIGINT)
+    _, status = os.waitpid(pid, 0)
+    assert time.monotonic() - asked < 0.5
+    assert os.waitstatus_to_exitcode(status) in (130, 0)
+    assert redeploy(env, chart, "next").code == 0
+
+
 def test_two_at_once_both_succeed_one_after_the_other(
     make_environment: Callable[[str], Environment], chart: str
 ) -> None:
