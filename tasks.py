@@ -38,6 +38,25 @@ SHARED: dict[str, tuple[Any, str]] = {
     "output": ("text", "text or json"),
 }
 
+# What the flags of single tasks say in their help.
+OWN = {
+    "smoke": "run the proof also when there is nothing to do",
+    "no_wait": "do not wait where another run is at work: end with 3",
+    "fresh": "remove the release first; the data stays",
+    "reset_data": "with --fresh: delete volume and password too",
+    "detailed_exitcode": "end with 10 when something would change",
+    "explain": "a key: its value, who set it, what that overrode",
+    "component": "only this one's, such as backend or history",
+    "follow": "go on with what comes, until Ctrl-C",
+    "previous": "of the containers that crashed",
+    "delete_data": "delete volume and password too",
+    "revision": "go back to this one; else to the last good one",
+    "database": "backend, temporal or temporal_visibility",
+    "port": "the local port; 0: any free one",
+    "name": "which embedded cluster",
+    "fast": "without the real cluster",
+}
+
 _after_dashes: list[str] = []
 
 
@@ -116,7 +135,7 @@ def environment_task(body: Callable[..., None]) -> Task[Callable[..., Any]]:
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     context = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)
     run.__signature__ = inspect.Signature([context, *keyword_only, *shared])  # type: ignore[attr-defined]
-    texts = {name: text for name, (_, text) in SHARED.items()}
+    texts = {**_told(own), **{name: text for name, (_, text) in SHARED.items()}}
     made = task(run, auto_shortflags=False, iterable=["set"], help=texts, positional=[])
     return cast(Task[Callable[..., Any]], made)
 
@@ -133,8 +152,13 @@ def plain_task(body: Callable[..., None]) -> Task[Callable[..., Any]]:
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     context = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)
     run.__signature__ = inspect.Signature([context, *keyword_only])  # type: ignore[attr-defined]
-    made = task(run, auto_shortflags=False, positional=[])
+    made = task(run, auto_shortflags=False, positional=[], help=_told(own))
     return cast(Task[Callable[..., Any]], made)
+
+
+def _told(parameters: list[inspect.Parameter]) -> dict[str, str]:
+    texts = {**OWN, "output": SHARED["output"][1]}
+    return {one.name: texts[one.name] for one in parameters if one.name in texts}
 
 
 @environment_task
@@ -519,6 +543,18 @@ class Devenv(Program):
             failure = _wrong_line(str(error), list(self.argv[1:]), error.context)
             _screen(Flags()).failure(failure)
             raise Exit(code=failure.code) from None
+
+    def print_help(self) -> None:
+        print("inv TASK [--flags]: one command brings an environment on Kubernetes to what it should be.\n")
+        print("  inv redeploy                          with PostgreSQL and a backend")
+        print("  ENABLE_TEMPORAL=true inv redeploy     and Temporal, proven by a workflow that ran\n")
+        self.list_tasks()
+
+    def print_task_help(self, name: str) -> None:
+        print(f"{inspect.getdoc(self.collection[name])}\n")
+        flags = self.parser.contexts[name].help_tuples()
+        if flags:
+            self.print_columns(flags)
 
     def task_list_opener(self, extra: str = "") -> str:
         return "Tasks (inv TASK --help tells more)"

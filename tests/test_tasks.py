@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 import time
@@ -163,3 +164,14 @@ def test_the_bootstrap_costs_nothing_the_second_time(tmp_path: Path) -> None:
         if by_inv - by_hand <= 0.02:
             return
     raise AssertionError(f"{by_inv - by_hand:.3f} s more than without it")
+
+
+def test_every_task_and_every_flag_says_what_it_is() -> None:
+    import tasks
+
+    tasks = importlib.reload(tasks)  # invoke forgets the help of a task whose command line it has read once
+    contexts = tasks.namespace.to_contexts()
+    assert len(contexts) > 25
+    mute = [f"{one.name} {flags}" for one in contexts for flags, text in one.help_tuples() if not text]
+    assert mute == []
+    assert [one.name for one in contexts if not tasks.namespace[one.name].__doc__] == []
