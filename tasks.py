@@ -412,6 +412,17 @@ def temporal_cli(screen: Any, flags: Flags) -> None:
 
 
 @plain_task
+def temporal_schemas(screen: Any) -> None:
+    """Write the pinned server's SQL schemas into the chart, temporal/sql-schemas/; the schema Job then uses them."""
+    from devenv.cluster import schemas
+
+    with screen.stage("schemas") as stage:
+        written = schemas.write(stage.waits)
+        found = ", ".join(f"{name} {version}" for name, version in zip(schemas.DATABASES, written.newest, strict=True))
+        stage.says(f"of server {written.server}: {found}", str(written.folder))
+
+
+@plain_task
 def cluster_up(screen: Any, name: str = "default") -> None:
     """Build and start the embedded cluster; at once when it runs."""
     from devenv.cluster import start
@@ -506,7 +517,10 @@ namespace.add_collection(
     name="db",
 )  # fmt: skip
 namespace.add_collection(
-    _collection(health=temporal_health, smoke=temporal_smoke, ui=temporal_ui, cli=temporal_cli), name="temporal"
+    _collection(
+        health=temporal_health, smoke=temporal_smoke, ui=temporal_ui, cli=temporal_cli, schemas=temporal_schemas
+    ),
+    name="temporal",
 )
 namespace.add_collection(
     _collection(

@@ -87,12 +87,13 @@ def _with_ours(values: Values, profile: Profile, chart: str) -> Values:
 
 @dataclass(frozen=True)
 class Session:
-    """A cluster that answers, with the clients bound to it."""
+    """A cluster that answers, with the clients bound to it; `started`: it was not running before."""
 
     target: Target
     kube: Kube
     helm: Helm
     version: str
+    started: bool = False
 
 
 def connect(environment: Environment, waits: Waits, *, start: bool) -> Session:
@@ -103,26 +104,28 @@ def connect(environment: Environment, waits: Waits, *, start: bool) -> Session:
     from devenv.cluster import programs
 
     chosen = target.choose(environment.settings, environment.profile)
-    kubeconfig = chosen.kubeconfig or _embedded(chosen, waits, start=start)
+    kubeconfig, started = (chosen.kubeconfig, False) if chosen.kubeconfig else _embedded(chosen, waits, start=start)
     kube = Kube(kubeconfig, chosen.context)
     if not chosen.embedded:
         identity.check(kube, environment.profile.pins.get(chosen.context, {}))
     version = str(kube.get("/version").get("gitVersion", ""))
     helm = Helm(programs.path("helm", waits), kubeconfig, chosen.context, environment.desired.namespace)
-    return Session(chosen, kube, helm, version)
+    return Session(chosen, kube, helm, version, started)
 
 
-def _embedded(chosen: Target, waits: Waits, *, start: bool) -> Path:
+def _embedded(chosen: Target, waits: Waits, *, start: bool) -> tuple[Path, bool]:
+    """The kubeconfig of our own cluster, and whether it had to be started."""
     from devenv.cluster import embedded
 
-    running = embedded.find(chosen.embedded)
+    found = embedded.find(chosen.embedded)
+    running = found
     if running is None and start:
         from devenv.cluster import start as starting
 
         running = starting.up(chosen.embedded, waits)
     if running is not None:
         settings.bypass_proxy(running.server.rpartition("/")[2].partition(":")[0])
-        return running.kubeconfig
+        return running.kubeconfig, found is None
     raise Refused(
         "no cluster is running",
         where=f"context {chosen.context} ({chosen.why})",

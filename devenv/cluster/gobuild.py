@@ -98,9 +98,7 @@ def build(recipe: GoBuild, go: Path, into: Path, waits: Waits) -> None:
     with store.locked(into.parent / ".go.lock", f"compiling {what(recipe)}", waits):
         scratch = into / ".work"  # not /tmp: what an interrupted build leaves goes with the folder
         scratch.mkdir()
-        env = {**SETTINGS, "HOME": str(Path.home()), "GOTMPDIR": str(scratch)}
-        if fetch.host_certificates() is None:
-            env["SSL_CERT_FILE"] = str(fetch.certificates())
+        env = {**_environment(), "GOTMPDIR": str(scratch)}
         stale = _load(recipe, go, {**env, "GOMAXPROCS": "16"}, waits)
         _compile(recipe, go, env, into, stale, waits)
         _copy_files(recipe, go, env, into)
@@ -167,9 +165,30 @@ def built_as(recipe: GoBuild, package: str) -> str:
 def _copy_files(recipe: GoBuild, go: Path, env: Mapping[str, str], into: Path) -> None:
     for name, source in recipe.files.items():
         module, file = source.split("//")
-        output = shell.run([go, "list", "-m", "-f", "{{.Dir}}", module], env=env, cwd=recipe.folder)
-        _succeeded(output, recipe, f"the Go module {module} cannot be had")
-        shutil.copyfile(Path(output.stdout.strip()) / file, into / name)
+        shutil.copyfile(_module_folder(recipe, go, env, module) / file, into / name)
+
+
+def module_folder(recipe: GoBuild, go: Path, module: str, waits: Waits) -> Path:
+    """Where the sources of a required module lie, of the very version that the recipe pins; downloaded if need be."""
+    waits(f"looking for {module}")
+    env = _environment()
+    output = shell.run([go, "mod", "download", module], env=env, cwd=recipe.folder)
+    _succeeded(output, recipe, f"the Go module {module} cannot be had")
+    return _module_folder(recipe, go, env, module)
+
+
+def _module_folder(recipe: GoBuild, go: Path, env: Mapping[str, str], module: str) -> Path:
+    output = shell.run([go, "list", "-m", "-f", "{{.Dir}}", module], env=env, cwd=recipe.folder)
+    _succeeded(output, recipe, f"the Go module {module} cannot be had")
+    return Path(output.stdout.strip())
+
+
+def _environment() -> dict[str, str]:
+    """Go's settings, and the CA certificates that pip brings where the host has none."""
+    env = {**SETTINGS, "HOME": str(Path.home())}
+    if fetch.host_certificates() is None:
+        env["SSL_CERT_FILE"] = str(fetch.certificates())
+    return env
 
 
 def _succeeded(output: shell.Output, recipe: GoBuild, failed: str) -> None:

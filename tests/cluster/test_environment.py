@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import secrets
+import shutil
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.cluster.conftest import Environment
+from devenv.cluster import schemas
+from tests.cluster.conftest import PROJECT, Environment
 
 pytestmark = pytest.mark.cluster
 
@@ -169,8 +172,14 @@ def test_destroyed_twice_is_no_error(env: Environment) -> None:
     assert env.inv("destroy").code == 0
 
 
-def test_plain_helm_installs_the_chart_without_the_tool(make_environment: Callable[[str], Environment]) -> None:
+def test_plain_helm_installs_the_chart_without_the_tool_by_the_sql_files_in_it(
+    make_environment: Callable[[str], Environment], tmp_path: Path
+) -> None:
     env = make_environment("helm")
+    chart = tmp_path / "environment"
+    shutil.copytree(PROJECT / "devenv/charts/environment", chart)
+    written = schemas.write(lambda _: None, chart / "charts/backend/temporal/sql-schemas")
+    assert written.newest == ("1.19", "1.14")
     env.inv("kubectl", "--", "create", "namespace", env.namespace)
     password = secrets.token_urlsafe(16)
     literals = [
@@ -178,11 +187,12 @@ def test_plain_helm_installs_the_chart_without_the_tool(make_environment: Callab
         for key in ("host=backend-postgresql", "port=5432", "username=postgres", f"password={password}")
     ]
     env.kubectl("create", "secret", "generic", "backend-postgresql", *literals)
-    chart = "devenv/charts/environment"
     on = "global.temporal.enabled=true,global.postgresql.enabled=true,backend.postgresql.existingSecret=backend-postgresql"
-    words = ("upgrade", "--install", "backend", chart, "--wait", "--timeout", "5m", "--set", on)
+    words = ("upgrade", "--install", "backend", str(chart), "--wait", "--timeout", "5m", "--set", on)
     assert env.inv("helm", "--", *words).code == 0
     assert env.inv("helm", "--", "test", "backend").code == 0
+    files = env.kubectl("get", "configmaps", "-l", "app.kubernetes.io/component=schema", "-o", "jsonpath={..data}")
+    assert "v1.19__manifest.json" in files and "v1.14__manifest.json" in files
     assert "default" in env.inv("temporal.cli", "--", "operator", "namespace", "list").stdout
     assert env.inv("helm", "--", *words).code == 0
 
