@@ -5,11 +5,17 @@
 
 from __future__ import annotations
 
+import os
+import signal
+
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
+if __name__ == "__main__":  # before all else is imported: Ctrl-C during the start is no traceback either
+    for one in INTERRUPTIONS:
+        signal.signal(one, lambda *_: os._exit(130))
+
 import functools
 import inspect
-import os
 import re
-import signal
 import sys
 import time
 from collections.abc import Callable
@@ -76,7 +82,7 @@ def _screen(flags: Flags) -> Any:
 def _guard(run: Callable[[Any], None], flags: Flags, kind: str) -> None:
     """Runs a task's body; a failure is told in four lines, in JSON as `failure`, and becomes its exit code."""
     screen = _screen(flags)
-    for one in (signal.SIGINT, signal.SIGTERM):
+    for one in INTERRUPTIONS:
         signal.signal(one, _interrupted)
     try:
         run(screen)
@@ -620,6 +626,8 @@ def main() -> None:
     try:
         Devenv(name="devenv", namespace=namespace, version=__version__, binary="inv").run()
         sys.stdout.flush()
+    except KeyboardInterrupt:
+        os._exit(130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 

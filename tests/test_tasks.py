@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -175,3 +177,19 @@ def test_every_task_and_every_flag_says_what_it_is() -> None:
     mute = [f"{one.name} {flags}" for one in contexts for flags, text in one.help_tuples() if not text]
     assert mute == []
     assert [one.name for one in contexts if not tasks.namespace[one.name].__doc__] == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_interrupted_while_it_starts_it_ends_with_130_and_no_traceback(tmp_path: Path, number: signal.Signals) -> None:
+    pipe, told = os.pipe()
+    argv = [sys.executable, str(PROJECT / "tasks.py"), "values"]
+    pid = os.posix_spawn(
+        sys.executable, argv, {"HOME": str(tmp_path)}, file_actions=[(os.POSIX_SPAWN_DUP2, told, 2)], setsigdef=[number]
+    )
+    os.close(told)
+    time.sleep(0.15)
+    os.kill(pid, number)
+    _, status = os.waitpid(pid, 0)
+    with os.fdopen(pipe) as stream:
+        assert "Traceback" not in stream.read()
+    assert os.waitstatus_to_exitcode(status) in (130, 0, -number)  # the last: before Python had read a line of ours

@@ -141,8 +141,8 @@ def test_a_value_of_the_users_reaches_the_pods(env: Environment) -> None:
 def test_beside_a_backend_of_the_users_own_a_workflow_of_temporals_own_worker_is_the_proof(env: Environment) -> None:
     record = redeploy(env, "--set", "backend.image.repository=devenv.local/backend")
     assert record["workflow"].startswith("devenv-smoke-")
-    shown = env.inv("temporal.cli", "--", "workflow", "describe", "-w", record["workflow"]).stdout
-    assert "TERMINATED" in shown.upper()
+    words = ("workflow", "describe", "--workflow-id", record["workflow"], "--output", "json")
+    assert '"WORKFLOW_EXECUTION_STATUS_TERMINATED"' in env.inv("temporal.cli", "--", *words).stdout
 
 
 def test_switched_off_temporal_goes_and_the_backend_stays(env: Environment) -> None:

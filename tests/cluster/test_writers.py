@@ -44,6 +44,14 @@ def started(env: Environment, chart: str, text: str) -> int:
     return os.spawnv(os.P_NOWAIT, sys.executable, [*argv, "--chart", chart, "--set", f"text={text}"])
 
 
+def until_held(env: Environment) -> None:
+    """Waits until a run is at work: it holds the Lease."""
+    deadline = time.monotonic() + 30
+    while not env.kubectl("get", "lease", "devenv-backend", "-o", "jsonpath={.spec.holderIdentity}"):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
 MOMENTS = (0.4, 0.6, 0.8, 0.9, 1.0, 1.1, 1.2, 1.4, 1.7, 2.2)
 
 
@@ -72,7 +80,7 @@ def test_interrupted_it_ends_with_130_and_leaves_no_release_pending(
     env = make_environment(name.lower())
     redeploy(env, chart, "zero")
     pid = started(env, chart, "interrupted")
-    time.sleep(1.0)
+    until_held(env)
     os.kill(pid, getattr(signal, name))
     _, status = os.waitpid(pid, 0)
     assert os.waitstatus_to_exitcode(status) in (130, 0)
@@ -87,7 +95,7 @@ def test_the_second_ctrl_c_ends_it_at_once_and_the_next_run_goes_on(
     env = make_environment("twice")
     redeploy(env, chart, "zero")
     pid = started(env, chart, "interrupted")
-    time.sleep(1.5)
+    until_held(env)
     os.kill(pid, signal.SIGINT)
     time.sleep(0.02)
     asked = time.monotonic()
