@@ -182,10 +182,9 @@ def test_every_task_and_every_flag_says_what_it_is() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_while_it_starts_it_ends_with_130_and_no_traceback(tmp_path: Path, number: signal.Signals) -> None:
     pipe, told = os.pipe()
-    argv = [sys.executable, str(PROJECT / "tasks.py"), "values"]
-    pid = os.posix_spawn(
-        sys.executable, argv, {"HOME": str(tmp_path)}, file_actions=[(os.POSIX_SPAWN_DUP2, told, 2)], setsigdef=[number]
-    )
+    start = f"trap '' INT; exec '{sys.executable}' '{PROJECT}/tasks.py' values"  # as ./inv does it
+    actions = [(os.POSIX_SPAWN_DUP2, told, 2)]
+    pid = os.posix_spawn("/bin/sh", ["sh", "-c", start], {"HOME": str(tmp_path)}, file_actions=actions)
     os.close(told)
     time.sleep(0.15)
     os.kill(pid, number)
