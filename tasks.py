@@ -22,7 +22,7 @@ from invoke.tasks import Task, task
 
 from devenv import __version__
 from devenv.errors import Failure, InputWrong, Interrupted
-from devenv.settings import Flags
+from devenv.settings import Flags, Settings
 
 # Tasks whose first argument may be given without its flag: task → flag.
 POSITIONAL = {"logs": "--component", "rollback": "--revision"}
@@ -147,7 +147,8 @@ def plain_task(body: Callable[..., None]) -> Task[Callable[..., Any]]:
     @functools.wraps(body)
     def run(_context: Any, **given: Any) -> None:
         flags = Flags(output=given.get("output", "text"))
-        _guard(lambda screen: body(screen, **given), flags, "cluster")
+        name = run.__name__.replace("_", "-")
+        _guard(lambda screen: body(screen, **given), flags, "cluster" if name == "cluster-status" else name)
 
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     context = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)
@@ -467,11 +468,36 @@ def cluster_status(screen: Any, name: str = "default", output: str = "text") -> 
 
 
 @plain_task
-def cluster_kubeconfig(screen: Any, name: str = "default") -> None:
-    """Print the path of the embedded cluster's kubeconfig."""
+def cluster_kubeconfig(screen: Any, name: str = "default", merge: bool = False) -> None:
+    """Print the path of the embedded cluster's kubeconfig; --merge: write its context into yours."""
+    from devenv import kubeconfig, show
     from devenv.cluster import start
 
-    print(start.running(name).kubeconfig)
+    ours = start.running(name).kubeconfig
+    if merge:
+        show.merged(screen, kubeconfig.merge(ours, name, _said().kubeconfigs))
+    else:
+        print(ours)
+
+
+@plain_task
+def cluster_images(screen: Any, name: str = "", load: str = "", push: str = "", output: str = "text") -> None:
+    """Show our images; --load kind|k3d|minikube|docker: into another local cluster; --push REGISTRY: to a registry."""
+    from devenv import show
+    from devenv.cluster import ship
+
+    done = ship.ship(_said(), screen, name=name, load=load, push=push)
+    if output == "json":
+        screen.answer(done.record())
+    else:
+        show.shipment(done)
+
+
+def _said() -> Settings:
+    """The settings, for a task that has none of the shared flags."""
+    from devenv import paths, settings
+
+    return settings.read(Flags(), paths.PROJECT)
 
 
 @plain_task
@@ -524,10 +550,11 @@ namespace.add_collection(
 )
 namespace.add_collection(
     _collection(
-        up=cluster_up, down=cluster_down, delete=cluster_delete, status=cluster_status, kubeconfig=cluster_kubeconfig
+        up=cluster_up, down=cluster_down, delete=cluster_delete, status=cluster_status, kubeconfig=cluster_kubeconfig,
+        images=cluster_images,
     ),
     name="cluster",
-)
+)  # fmt: skip
 
 
 class Devenv(Program):

@@ -84,7 +84,7 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
         return Result(drawn.plan, drawn.plan.revision - 1, proven, time.monotonic() - started)
     if environment.desired.choice("external-postgres").on:
         screen.secrets.add(external.check(session.kube, environment.desired))
-    _images(environment, session, screen)
+    _images(environment, session, screen, drawn)
     apply.namespace(session.kube, environment.desired.namespace)
     with lease.alone(session.kube, environment.desired, screen, wait=how.wait) as taken:
         if how.fresh and not how.reset_data and secret.ours(environment.desired):
@@ -298,15 +298,18 @@ def _asked(desired: Desired) -> str:
     return f"Temporal {'on' if desired.temporal else 'off'}{by}, {database}"
 
 
-def _images(environment: Environment, session: Session, screen: Screen) -> None:
+def _images(environment: Environment, session: Session, screen: Screen, drawn: Drawn) -> None:
+    """Ours into our own cluster; an image that nobody gives is refused."""
+    from devenv import obtain
     from devenv.cluster import start
 
-    if not (session.target.embedded and environment.desired.bundled):
-        return
     with screen.stage("images") as stage:
-        loaded = start.load_images(session.target.embedded, stage.waits, temporal=environment.desired.temporal)
-        if loaded:
-            stage.says(f"{', '.join(loaded)} loaded into the cluster")
+        if session.target.embedded:
+            named = frozenset(one.name for one in obtain.wanted(drawn.wanted))
+            loaded = start.load_named(session.target.embedded, stage.waits, named)
+            if loaded:
+                stage.says(f"{', '.join(loaded)} loaded into the cluster")
+        obtain.check(environment, session, drawn.wanted, drawn.snapshot, stage.waits)
 
 
 def _secret(environment: Environment, session: Session, screen: Screen, drawn: Drawn) -> secret.Password | None:
