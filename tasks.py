@@ -53,7 +53,11 @@ OWN = {
     "revision": "go back to this one; else to the last good one",
     "database": "backend, temporal or temporal_visibility",
     "port": "the local port; 0: any free one",
-    "name": "which embedded cluster",
+    "name": "which embedded cluster; with --load, which one of kind's, k3d's or minikube's",
+    "image": "backend=REPO:TAG or backend=FILE.tar: the image just built",
+    "load": "kind, k3d, minikube or docker: build our images and bring them in",
+    "push": "a registry, such as ghcr.io/acme: build our images and push them",
+    "merge": "write the cluster's context into your kubeconfig; all else in it stays",
     "fast": "without the real cluster",
 }
 
@@ -136,7 +140,8 @@ def environment_task(body: Callable[..., None]) -> Task[Callable[..., Any]]:
     context = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)
     run.__signature__ = inspect.Signature([context, *keyword_only, *shared])  # type: ignore[attr-defined]
     texts = {**_told(own), **{name: text for name, (_, text) in SHARED.items()}}
-    made = task(run, auto_shortflags=False, iterable=["set"], help=texts, positional=[])
+    again = ["set", *(parameter.name for parameter in own if isinstance(parameter.default, list))]
+    made = task(run, auto_shortflags=False, iterable=again, help=texts, positional=[])
     return cast(Task[Callable[..., Any]], made)
 
 
@@ -164,16 +169,22 @@ def _told(parameters: list[inspect.Parameter]) -> dict[str, str]:
 
 @environment_task
 def redeploy(
-    screen: Any, flags: Flags, smoke: bool = False, no_wait: bool = False, fresh: bool = False, reset_data: bool = False
+    screen: Any,
+    flags: Flags,
+    smoke: bool = False,
+    no_wait: bool = False,
+    fresh: bool = False,
+    reset_data: bool = False,
+    image: list[str] = [],  # noqa: B006 invoke makes a new one for each run
 ) -> None:
-    """Bring the environment to what it should be, and prove it with a workflow that ran."""
-    from devenv import environment
+    """Bring the environment to what it should be, and prove it; --image backend=REPO:TAG for the image just built."""
+    from devenv import built, environment
     from devenv import redeploy as story
 
     if reset_data and not fresh:
         raise InputWrong("--reset-data goes with --fresh only", where="--reset-data", next="--fresh --reset-data")
     wanted = environment.describe(flags)
-    how = story.How(smoke=smoke, wait=not no_wait, fresh=fresh, reset_data=reset_data)
+    how = story.How(smoke=smoke, wait=not no_wait, fresh=fresh, reset_data=reset_data, images=built.parse(image))
     result = story.redeploy(wanted, screen, how)
     if flags.output == "json":
         screen.answer(result.record())

@@ -94,7 +94,9 @@ def _read(file: Path) -> dict[str, Any]:
         content = yaml.load(file.read_text(), Loader=_Loader)
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except OSError as error:
+        raise _unreadable(file, error.strerror or "") from None
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise _unreadable(file, str(error).splitlines()[0]) from None
     if content is not None and not isinstance(content, dict):
         raise _unreadable(file, "it is no map")

@@ -222,8 +222,16 @@ def parse_images(text: str) -> dict[str, str]:
     return found
 
 
+def bring(socket: Path, ctr: Path, file: Path) -> None:
+    """Imports an image that is not ours; the kubelet may remove it where nothing uses it and the disk is full."""
+    _run_import(socket, ctr, file, [])
+
+
 def _import(socket: Path, ctr: Path, file: Path, value: str) -> None:
-    labels = ["--label", PINNED, "--label", f"{KEY_LABEL}={value}"]
+    _run_import(socket, ctr, file, ["--label", PINNED, "--label", f"{KEY_LABEL}={value}"])
+
+
+def _run_import(socket: Path, ctr: Path, file: Path, labels: list[str]) -> None:
     output = shell.run([ctr, "--address", socket, "-n", "k8s.io", "images", "import", *labels, file], timeout=300)
     if output.code != 0:
         raise StepFailed(
