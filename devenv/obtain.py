@@ -188,7 +188,7 @@ def refusal(missing: Sequence[Missing], there: There) -> Refused:
     more = "" if not rest else f"; nor {', '.join(one.wanted.image for one in rest[:5])}"
     return Refused(
         f"the image {first.wanted.image} cannot be had{more}",
-        where=", ".join(by[:4]) + (f" and {len(by) - 4} more" if len(by) > 4 else ""),
+        where=", ".join(by[:2]) + (f" and {len(by) - 2} more" if len(by) > 2 else ""),
         why=first.why,
         next=hint(first.wanted, there),
     )

@@ -132,7 +132,7 @@ def test_a_refusal_names_all_images_and_those_that_want_the_first() -> None:
     missing = [obtain.Missing(Wanted("a:1", "IfNotPresent", by), "w"), obtain.Missing(one("b:1"), "w")]
     refused = obtain.refusal(missing, there())
     assert refused.what == "the image a:1 cannot be had; nor b:1"
-    assert refused.where == "Deployment/d0, Deployment/d1, Deployment/d2, Deployment/d3 and 2 more"
+    assert refused.where == "Deployment/d0, Deployment/d1 and 4 more"
     assert refused.code == 3
 
 

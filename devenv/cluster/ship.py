@@ -123,9 +123,10 @@ def _archives(waits: Waits) -> Iterable[tuple[Image, Path]]:
 
 def rows(done: Shipment) -> list[dict[str, str]]:
     """The table that people see: image, archive, what became of it."""
+    sizes = [megabytes(one.size) if one.size else "not built" for one in done.images]
     return [
-        {"image": one.reference, "archive": megabytes(one.size) if one.size else "not built", "state": _state(done, one)}
-        for one in done.images
+        {"image": one.reference, "archive": size, "state": _state(done, one)}
+        for one, size in zip(done.images, sizes, strict=True)
     ]
 
 
