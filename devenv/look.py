@@ -169,6 +169,7 @@ def node(object: Object) -> Node:
         images=frozenset(full(name) for names in named for name in names),
         complete=len(named) < NODE_IMAGES and all(len(names) < NODE_NAMES for names in named),
         provider=object.get("spec", {}).get("providerID", ""),
+        runtime=object.get("status", {}).get("nodeInfo", {}).get("containerRuntimeVersion", ""),
         minikube=(meta.get("labels") or {}).get("minikube.k8s.io/name", ""),
     )
 
@@ -288,6 +289,15 @@ def nodes(kube: Kube) -> tuple[Node, ...]:
         return tuple(node(item) for item in kube.get("/api/v1/nodes").get("items") or [])
     except (Denied, NotThere):
         return ()
+
+
+def pull_secrets(kube: Kube, namespace: str, accounts: Iterable[str]) -> bool:
+    """Whether one of the service accounts has pull secrets, or may have: where it may not be seen."""
+    try:
+        found = [kube.find(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}") for account in accounts]
+    except Denied:
+        return True
+    return any(account.get("imagePullSecrets") for account in found if account)
 
 
 def releases(kube: Kube, namespace: str) -> dict[str, Release]:

@@ -163,13 +163,15 @@ class Claim:
 class Node:
     """A node, and the images that it says it has, by their full names; `complete`: it names all of them.
 
-    `provider` is how its maker calls it (kind://docker/NAME/NODE); `minikube` the profile that it belongs to.
+    `provider` is how its maker calls it (kind://docker/NAME/NODE), `runtime` what runs its containers (docker://28.0.1),
+    `minikube` the profile that it belongs to.
     """
 
     name: str
     images: frozenset[str]
     complete: bool
     provider: str = ""
+    runtime: str = ""
     minikube: str = ""
 
 

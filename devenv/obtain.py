@@ -28,12 +28,14 @@ PATIENCE = 1.0  # seconds for all registries together
 
 @dataclass(frozen=True)
 class Wanted:
-    """An image as pods want it: by which objects, under which pull policy, with pull secrets of their own or not."""
+    """An image as pods want it: by which objects, under which pull policy, with pull secrets of their own or not, as
+    which service accounts."""
 
     image: str
     policy: str
     by: tuple[str, ...]
     secrets: bool = False
+    accounts: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -42,7 +44,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class There:
-    """What the cluster has: full names; `complete`: it has no others. `local`: what it is, if it is a local one."""
+    """What the cluster has: full names; `complete`: it has no others, or will be asked for each that is in doubt.
+
+    `local`: what it is, if it is a local one.
+    """
 
     images: frozenset[str]
     complete: bool
@@ -71,6 +76,7 @@ def check(environment: Environment, session: Session, objects: Sequence[Object],
     asked = [one for one in needed if one.policy == "Always" or one.name not in there.images]
     missing = judge(asked, there, _answers(asked, there, environment, waits))
     missing = _confirmed(missing, there, waits)
+    missing = tuple(one for one in missing if not _with_account(one.wanted, environment, session))
     if missing:
         raise refusal(missing, there)
 
@@ -81,13 +87,15 @@ def wanted(objects: Iterable[Object]) -> tuple[Wanted, ...]:
     for object in objects:
         pod = _pod(object)
         secrets = bool(pod.get("imagePullSecrets"))
+        account = str(pod.get("serviceAccountName") or "default")
         for container in (*(pod.get("initContainers") or ()), *(pod.get("containers") or ())):
             image = str(container.get("image") or "")
             policy = container.get("imagePullPolicy") or _default_policy(image)
             title = f"{object['kind']}/{object['metadata']['name']}"
             one = found.get((image, policy), Wanted(image, policy, (), secrets))
             by = one.by if title in one.by else (*one.by, title)
-            found[(image, policy)] = replace(one, by=by, secrets=one.secrets or secrets)
+            accounts = one.accounts | {account}
+            found[(image, policy)] = replace(one, by=by, secrets=one.secrets or secrets, accounts=accounts)
     return tuple(found.values())
 
 
@@ -152,8 +160,9 @@ def of_nodes(nodes: Sequence[Node], seen: Snapshot) -> There:
         if container.state in ("running", "terminated")
     }
     have = frozenset(running.union(*(node.images for node in nodes)))
+    local = others.of_nodes(nodes)
     complete = bool(nodes) and all(node.complete for node in nodes)
-    return There(have, complete, others.of_nodes(nodes), tuple(node.name for node in nodes))
+    return There(have, complete or local is not None, local, tuple(node.name for node in nodes))
 
 
 def _answers(asked: Sequence[Wanted], there: There, environment: Environment, waits: Waits) -> dict[str, bool | None]:
@@ -179,6 +188,14 @@ def _confirmed(missing: Sequence[Missing], there: There, waits: Waits) -> tuple[
     waits(f"asking {there.local}")
     found = others.has(there.local, doubtful, there.nodes)
     return tuple(one for one in missing if found.get(one.wanted.name, False) is False)
+
+
+def _with_account(one: Wanted, environment: Environment, session: Session) -> bool:
+    """Whether the pods' service accounts have pull secrets, with which another answer than ours may be had."""
+    named = reference.parse(one.image)
+    if named is None or named.registry == images.REGISTRY or one.policy == "Never":
+        return False
+    return look.pull_secrets(session.kube, environment.desired.namespace, one.accounts)
 
 
 def refusal(missing: Sequence[Missing], there: There) -> Refused:

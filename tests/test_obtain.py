@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -26,6 +27,7 @@ from tests.fake_registry import FakeRegistry, running
 HUB = "docker.io/acme/backend:1"
 OURS = "devenv.local/backend:0.1.0"
 NOTHING = Snapshot("n")
+SECRETS = {"imagePullSecrets": [{"name": "registry"}]}
 
 
 def deployment(*images: str, kind: str = "Deployment", name: str = "backend", **spec: Any) -> dict[str, Any]:
@@ -218,6 +220,24 @@ def test_ours_are_refused_where_they_were_not_loaded(check: Callable[..., None])
 @pytest.mark.parametrize("nodes", [[], [node(more=50)]], ids=["may not be seen", "tell of the largest 50 only"])
 def test_nodes_that_do_not_tell_all_are_no_reason(check: Callable[..., None], nodes: list[dict[str, Any]]) -> None:
     check(OURS, nodes=nodes)
+
+
+def test_a_local_cluster_with_many_images_is_asked_for_the_one_in_doubt(
+    check: Callable[..., None], crictl: Callable[..., None]
+) -> None:
+    crictl("docker.io/library/nginx:1")
+    with pytest.raises(Refused):
+        check(OURS, nodes=[node(more=50, provider="kind://docker/foo/foo-control-plane")])
+
+
+@pytest.mark.parametrize(("account", "refused"), [((200, {}), True), ((200, SECRETS), False), ((403, {}), False)])
+def test_pull_secrets_of_the_service_account_may_get_another_answer(
+    check: Callable[..., None], crictl: Callable[..., None], api: FakeApi, account: tuple[int, Any], refused: bool
+) -> None:
+    crictl("docker.io/library/nginx:1")
+    api.answers["GET /api/v1/namespaces/devenv/serviceaccounts/default"] = account
+    with running(FakeRegistry()) as fake, pytest.raises(Refused) if refused else contextlib.nullcontext():
+        check(f"{fake.name}/acme/backend:2", nodes=[node(provider="kind://docker/foo/foo-control-plane")])
 
 
 def test_what_runs_in_the_namespace_is_there(check: Callable[..., None]) -> None:

@@ -167,6 +167,8 @@ def test_a_context_says_which_cluster_it_is(entry: dict[str, Any], local: Local 
     assert others.of_context(entry) == local
 
 
+DOCKER = {"nodeInfo": {"containerRuntimeVersion": "docker://28.0.1"}}
+CONTAINERD = {"nodeInfo": {"containerRuntimeVersion": "containerd://2.0.0"}}
 NODES: dict[str, tuple[dict[str, Any], Local | None]] = {
     "kind": ({"spec": {"providerID": "kind://docker/foo/foo-control-plane"}}, Local("kind", "foo")),
     "kind on podman": ({"spec": {"providerID": "kind://podman/foo/foo-worker"}}, Local("kind", "foo", "podman")),
@@ -175,7 +177,9 @@ NODES: dict[str, tuple[dict[str, Any], Local | None]] = {
     "k3d with a dash": ({"spec": {"providerID": "k3s://k3d-a-b-agent-12"}}, Local("k3d", "a-b")),
     "k3s without k3d": ({"spec": {"providerID": "k3s://box"}}, None),
     "minikube": ({"metadata": {"name": "n", "labels": {"minikube.k8s.io/name": "p"}}}, Local("minikube", "p")),
-    "Docker Desktop": ({"metadata": {"name": "docker-desktop"}}, Local("docker", "docker-desktop")),
+    "Docker Desktop": ({"metadata": {"name": "docker-desktop"}, "status": DOCKER}, Local("docker", "docker-desktop")),
+    "Rancher Desktop": ({"metadata": {"name": "lima-rancher-desktop"}, "status": DOCKER}, Local("docker", "rancher-desktop")),
+    "Rancher Desktop with containerd": ({"metadata": {"name": "lima-rancher-desktop"}, "status": CONTAINERD}, None),
     "EKS": ({"spec": {"providerID": "aws:///eu-central-1a/i-0"}}, None),
 }  # fmt: skip
 

@@ -76,8 +76,9 @@ def of_nodes(nodes: Iterable[Node]) -> Local | None:
             return Local("k3d", match[1])
         if node.minikube:
             return Local("minikube", node.minikube)
-        if node.name in DOCKERS:
-            return Local("docker", node.name)
+        name = node.name.removeprefix("lima-")
+        if name in DOCKERS and node.runtime.startswith("docker://"):  # with containerd inside, they share nothing
+            return Local("docker", name)
     return None
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -54,12 +53,10 @@ def test_refused_before_the_namespace_is_made_is(
     make_environment: Callable[[str], Environment], setting: str, image: str
 ) -> None:
     env = make_environment("refused")
-    started = time.monotonic()
     output = env.inv("redeploy", "--output", "json", "--set", setting)
     failure = json.loads(output.stdout)["failure"]
     assert (output.code, failure["class"]) == (3, "refused")
     assert failure["reason"] == f"the image {image} cannot be had"
-    assert time.monotonic() - started < 20
     assert env.kubectl("get", "namespace", env.namespace, "--ignore-not-found") == ""
 
 
