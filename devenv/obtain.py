@@ -85,10 +85,10 @@ def wanted(objects: Iterable[Object]) -> tuple[Wanted, ...]:
     """The images of the objects' pods, each once. Tests and what is scaled to nothing want none. Pure."""
     found: dict[tuple[str, str], Wanted] = {}
     for object in objects:
-        pod = _pod(object)
+        pod = {} if _idle(object) else _pod(object)
         secrets = bool(pod.get("imagePullSecrets"))
         account = str(pod.get("serviceAccountName") or "default")
-        for container in (*(pod.get("initContainers") or ()), *(pod.get("containers") or ())):
+        for container in _containers(pod):
             image = str(container.get("image") or "")
             policy = container.get("imagePullPolicy") or _default_policy(image)
             title = f"{object['kind']}/{object['metadata']['name']}"
@@ -99,11 +99,24 @@ def wanted(objects: Iterable[Object]) -> tuple[Wanted, ...]:
     return tuple(found.values())
 
 
+def names(objects: Iterable[Object]) -> frozenset[str]:
+    """The full names of all images that the objects name, wanted now or not. Pure."""
+    containers = [container for object in objects for container in _containers(_pod(object))]
+    return frozenset(reference.full(str(container.get("image") or "")) for container in containers)
+
+
+def _containers(pod: Object) -> list[Object]:
+    return [*(pod.get("initContainers") or ()), *(pod.get("containers") or ())]
+
+
+def _idle(object: Object) -> bool:
+    """Whether the object starts no pod now: a test, or scaled to nothing."""
+    hook = str((object["metadata"].get("annotations") or {}).get("helm.sh/hook") or "")
+    return "test" in hook or (object.get("spec") or {}).get("replicas") == 0
+
+
 def _pod(object: Object) -> Object:
     spec, kind = object.get("spec") or {}, object.get("kind")
-    hook = str((object["metadata"].get("annotations") or {}).get("helm.sh/hook") or "")
-    if "test" in hook or spec.get("replicas") == 0:
-        return {}
     if kind == "CronJob":
         spec = (spec.get("jobTemplate") or {}).get("spec") or {}
     if kind == "Pod":
@@ -166,7 +179,12 @@ def of_nodes(nodes: Sequence[Node], seen: Snapshot) -> There:
 
 
 def _answers(asked: Sequence[Wanted], there: There, environment: Environment, waits: Waits) -> dict[str, bool | None]:
-    """What the registries say. One that is local to each machine is asked for a cluster on this machine only."""
+    """What the registries say. One that is local to each machine is asked for a cluster on this machine only.
+
+    With `--yes` none is asked: the nodes may have mirrors that nobody else knows of.
+    """
+    if environment.settings.yes:
+        return {}
     names = {named.name: named for one in asked if one.policy != "Never" and (named := reference.parse(one.image))}
     able = {
         name: named
@@ -227,4 +245,6 @@ def hint(one: Wanted, there: There) -> str:
         return there.local.load_command
     if named.registry == images.REGISTRY:
         return "./inv cluster.images --push REGISTRY, then ./inv redeploy --set global.imageRegistry=REGISTRY"
-    return f"{others.by_hand(there.local, one.image)}   (or {mend})" if there.local else mend
+    if there.local:
+        return f"{others.by_hand(there.local, one.image)}   (or {mend})"
+    return f"{mend}   (or --yes, if the nodes have a mirror that gives it)"

@@ -322,8 +322,7 @@ def _images(environment: Environment, session: Session, screen: Screen, drawn: D
     with screen.stage("images") as stage:
         loaded = built.load(given, session, stage.waits)
         if session.target.embedded:
-            named = frozenset(one.name for one in obtain.wanted(drawn.wanted))
-            loaded += start.load_named(session.target.embedded, stage.waits, named)
+            loaded += start.load_named(session.target.embedded, stage.waits, obtain.names(drawn.wanted))
         if loaded:
             stage.says(f"{', '.join(loaded)} loaded into the cluster")
         obtain.check(environment, session, drawn.wanted, drawn.snapshot, stage.waits)

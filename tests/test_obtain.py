@@ -46,7 +46,11 @@ def test_each_image_is_wanted_once_by_all_that_want_it() -> None:
 
 
 WANT_NOTHING: dict[str, dict[str, Any]] = {
-    "a test": {**deployment("a:1", kind="Pod"), "metadata": {"name": "t", "annotations": {"helm.sh/hook": "test"}}},
+    "a test": {
+        "kind": "Pod",
+        "metadata": {"name": "t", "annotations": {"helm.sh/hook": "test"}},
+        "spec": {"containers": [{"image": "a:1"}]},
+    },
     "what is scaled to nothing": deployment("a:1", replicas=0),
     "a Service": {"kind": "Service", "metadata": {"name": "s"}, "spec": {"ports": []}},
     "a custom resource": deployment("a:1", kind="Rollout"),
@@ -56,6 +60,11 @@ WANT_NOTHING: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("object", WANT_NOTHING.values(), ids=WANT_NOTHING.keys())
 def test_no_image_is_wanted_by(object: dict[str, Any]) -> None:
     assert obtain.wanted([object]) == ()
+
+
+def test_what_is_idle_names_its_image_all_the_same() -> None:
+    idle = [WANT_NOTHING["a test"] | {"spec": {"containers": [{"image": OURS}]}}, deployment("a:1", replicas=0)]
+    assert obtain.names(idle) == {OURS, "docker.io/library/a:1"}
 
 
 def test_pods_and_cron_jobs_want_theirs() -> None:
@@ -118,7 +127,7 @@ HINTS: dict[str, tuple[Wanted, There, str]] = {
     "ours, far away": (one(OURS), there(), "./inv cluster.images --push REGISTRY, then ./inv redeploy --set global.imageRegistry=REGISTRY"),
     "ours of another tag": (one("devenv.local/backend:9"), KIND, f"mend the image's name: devenv makes {OURS}"),
     "none of ours": (one("devenv.local/nope:9"), there(), "mend the image's name: devenv makes pause, postgres, backend, temporal-server, temporal-admin-tools, temporal-ui"),
-    "another's": (one(), there(), f"mend the image's name: {HUB}"),
+    "another's": (one(), there(), f"mend the image's name: {HUB}   (or --yes, if the nodes have a mirror that gives it)"),
     "another's, on kind": (one(), KIND, f"kind load docker-image {HUB} --name foo   (or mend the image's name: {HUB})"),
     "always, though it is there": (one(OURS, "Always"), there(OURS), f"imagePullPolicy IfNotPresent for {OURS}"),
 }  # fmt: skip
@@ -166,9 +175,9 @@ def check(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Call
         "v1.34.4",
     )
 
-    def run(*images: str, nodes: list[dict[str, Any]], seen: Snapshot = NOTHING) -> None:
+    def run(*images: str, nodes: list[dict[str, Any]], seen: Snapshot = NOTHING, yes: bool = False) -> None:
         api.answers["GET /api/v1/nodes"] = (200, {"items": nodes}) if nodes else (403, {"message": "forbidden"})
-        obtain.check(describe(Flags()), session, [deployment(*images)], seen, lambda _: None)
+        obtain.check(describe(Flags(yes=yes)), session, [deployment(*images)], seen, lambda _: None)
 
     return run
 
@@ -203,6 +212,15 @@ def test_an_image_that_a_registry_has_is_fine_and_one_of_a_node_is_not_asked_for
         nodes = [node(f"{fake.name}/acme/other:1", provider="kind://docker/foo/foo-control-plane")]
         check(f"{fake.name}/acme/backend:1", f"{fake.name}/acme/other:1", nodes=nodes)
         assert fake.asked == ["HEAD /v2/acme/backend/manifests/1"]
+
+
+def test_with_yes_no_registry_is_asked(check: Callable[..., None], crictl: Callable[..., None]) -> None:
+    crictl("docker.io/library/nginx:1")
+    with running(FakeRegistry()) as fake:
+        check(f"{fake.name}/acme/x:2", nodes=[node(provider="kind://docker/foo/foo-control-plane")], yes=True)
+        assert fake.asked == []
+    with pytest.raises(Refused):
+        check(OURS, nodes=[node()], yes=True)
 
 
 def test_a_registry_of_this_machine_says_nothing_of_a_cluster_elsewhere(check: Callable[..., None]) -> None:
