@@ -28,7 +28,7 @@ from invoke.tasks import Task, task
 
 from devenv import __version__
 from devenv.errors import Failure, InputWrong, Interrupted
-from devenv.settings import Flags
+from devenv.settings import Flags, Settings
 
 # Tasks whose first argument may be given without its flag: task → flag.
 POSITIONAL = {"logs": "--component", "rollback": "--revision"}
@@ -59,7 +59,11 @@ OWN = {
     "revision": "go back to this one; else to the last good one",
     "database": "backend, temporal or temporal_visibility",
     "port": "the local port; 0: any free one",
-    "name": "which embedded cluster",
+    "name": "which embedded cluster; with --load, which one of kind's, k3d's or minikube's",
+    "image": "backend=REPO:TAG or backend=FILE.tar: the image just built",
+    "load": "kind, k3d, minikube or docker: build our images and bring them in",
+    "push": "a registry, such as ghcr.io/acme: build our images and push them",
+    "merge": "write the cluster's context into your kubeconfig; all else in it stays",
     "fast": "without the real cluster",
 }
 
@@ -142,7 +146,8 @@ def environment_task(body: Callable[..., None]) -> Task[Callable[..., Any]]:
     context = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)
     run.__signature__ = inspect.Signature([context, *keyword_only, *shared])  # type: ignore[attr-defined]
     texts = {**_told(own), **{name: text for name, (_, text) in SHARED.items()}}
-    made = task(run, auto_shortflags=False, iterable=["set"], help=texts, positional=[])
+    again = ["set", *(parameter.name for parameter in own if isinstance(parameter.default, list))]
+    made = task(run, auto_shortflags=False, iterable=again, help=texts, positional=[])
     return cast(Task[Callable[..., Any]], made)
 
 
@@ -153,7 +158,8 @@ def plain_task(body: Callable[..., None]) -> Task[Callable[..., Any]]:
     @functools.wraps(body)
     def run(_context: Any, **given: Any) -> None:
         flags = Flags(output=given.get("output", "text"))
-        _guard(lambda screen: body(screen, **given), flags, "cluster")
+        name = run.__name__.replace("_", "-")
+        _guard(lambda screen: body(screen, **given), flags, "cluster" if name == "cluster-status" else name)
 
     keyword_only = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
     context = inspect.Parameter("_context", inspect.Parameter.POSITIONAL_ONLY)
@@ -169,16 +175,22 @@ def _told(parameters: list[inspect.Parameter]) -> dict[str, str]:
 
 @environment_task
 def redeploy(
-    screen: Any, flags: Flags, smoke: bool = False, no_wait: bool = False, fresh: bool = False, reset_data: bool = False
+    screen: Any,
+    flags: Flags,
+    smoke: bool = False,
+    no_wait: bool = False,
+    fresh: bool = False,
+    reset_data: bool = False,
+    image: list[str] = [],  # noqa: B006 invoke makes a new one for each run
 ) -> None:
-    """Bring the environment to what it should be, and prove it with a workflow that ran."""
-    from devenv import environment
+    """Bring the environment to what it should be, and prove it; --image backend=REPO:TAG for the image just built."""
+    from devenv import built, environment
     from devenv import redeploy as story
 
     if reset_data and not fresh:
         raise InputWrong("--reset-data goes with --fresh only", where="--reset-data", next="--fresh --reset-data")
     wanted = environment.describe(flags)
-    how = story.How(smoke=smoke, wait=not no_wait, fresh=fresh, reset_data=reset_data)
+    how = story.How(smoke=smoke, wait=not no_wait, fresh=fresh, reset_data=reset_data, images=built.parse(image))
     result = story.redeploy(wanted, screen, how)
     if flags.output == "json":
         screen.answer(result.record())
@@ -473,11 +485,36 @@ def cluster_status(screen: Any, name: str = "default", output: str = "text") -> 
 
 
 @plain_task
-def cluster_kubeconfig(screen: Any, name: str = "default") -> None:
-    """Print the path of the embedded cluster's kubeconfig."""
+def cluster_kubeconfig(screen: Any, name: str = "default", merge: bool = False) -> None:
+    """Print the path of the embedded cluster's kubeconfig; --merge: write its context into yours."""
+    from devenv import kubeconfig, show
     from devenv.cluster import start
 
-    print(start.running(name).kubeconfig)
+    ours = start.running(name).kubeconfig
+    if merge:
+        show.merged(screen, kubeconfig.merge(ours, name, _said().kubeconfigs))
+    else:
+        print(ours)
+
+
+@plain_task
+def cluster_images(screen: Any, name: str = "", load: str = "", push: str = "", output: str = "text") -> None:
+    """Show our images; --load kind|k3d|minikube|docker: into another local cluster; --push REGISTRY: to a registry."""
+    from devenv import show
+    from devenv.cluster import ship
+
+    done = ship.ship(_said(), screen, name=name, load=load, push=push)
+    if output == "json":
+        screen.answer(done.record())
+    else:
+        show.shipment(done)
+
+
+def _said() -> Settings:
+    """The settings, for a task that has none of the shared flags."""
+    from devenv import paths, settings
+
+    return settings.read(Flags(), paths.PROJECT)
 
 
 @plain_task
@@ -530,10 +567,11 @@ namespace.add_collection(
 )
 namespace.add_collection(
     _collection(
-        up=cluster_up, down=cluster_down, delete=cluster_delete, status=cluster_status, kubeconfig=cluster_kubeconfig
+        up=cluster_up, down=cluster_down, delete=cluster_delete, status=cluster_status, kubeconfig=cluster_kubeconfig,
+        images=cluster_images,
     ),
     name="cluster",
-)
+)  # fmt: skip
 
 
 class Devenv(Program):

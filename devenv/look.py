@@ -14,11 +14,13 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
 
-from devenv.clients.kube import METADATA_ONLY, Gone, Kube, NotThere, Object
+from devenv.clients.kube import METADATA_ONLY, Denied, Gone, Kube, NotThere, Object
 from devenv.errors import Failure
-from devenv.model import Claim, Container, Event, Job, Pod, Release, ReplicaSet, Snapshot, Workload
+from devenv.model import Claim, Container, Event, Job, Node, Pod, Release, ReplicaSet, Snapshot, Workload
+from devenv.reference import full
 
 COALESCE = 0.05  # seconds: changes that come together make one snapshot
+NODE_IMAGES, NODE_NAMES = 50, 5  # the most that a kubelet tells: the largest images, and names of each
 
 
 def component(meta: Mapping[str, Any]) -> str:
@@ -158,6 +160,20 @@ def claim(object: Object) -> Claim:
     )
 
 
+def node(object: Object) -> Node:
+    """A node and its images. Source: kubelet, nodeStatusMaxImages, and nodestatus/setters.go, MaxNamesPerImage…."""
+    meta = object["metadata"]
+    named = [image.get("names") or [] for image in object.get("status", {}).get("images") or []]
+    return Node(
+        name=meta["name"],
+        images=frozenset(full(name) for names in named for name in names),
+        complete=len(named) < NODE_IMAGES and all(len(names) < NODE_NAMES for names in named),
+        provider=object.get("spec", {}).get("providerID", ""),
+        runtime=object.get("status", {}).get("nodeInfo", {}).get("containerRuntimeVersion", ""),
+        minikube=(meta.get("labels") or {}).get("minikube.k8s.io/name", ""),
+    )
+
+
 # What a snapshot is made of: API path, plural, kind, how to read it.
 READS: tuple[tuple[str, str, str, Callable[[Object], Any]], ...] = (
     ("/apis/apps/v1", "deployments", "Deployment", workload),
@@ -265,6 +281,23 @@ def _watch(
                 changes.put((row[1], "failed", "", error))
                 return
             stop.wait(0.2 * 2**failures)
+
+
+def nodes(kube: Kube) -> tuple[Node, ...]:
+    """The cluster's nodes; none where they may not be seen."""
+    try:
+        return tuple(node(item) for item in kube.get("/api/v1/nodes").get("items") or [])
+    except (Denied, NotThere):
+        return ()
+
+
+def pull_secrets(kube: Kube, namespace: str, accounts: Iterable[str]) -> bool:
+    """Whether one of the service accounts has pull secrets, or may have: where it may not be seen."""
+    try:
+        found = [kube.find(f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}") for account in accounts]
+    except Denied:
+        return True
+    return any(account.get("imagePullSecrets") for account in found if account)
 
 
 def releases(kube: Kube, namespace: str) -> dict[str, Release]:

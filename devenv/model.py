@@ -160,6 +160,22 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Node:
+    """A node, and the images that it says it has, by their full names; `complete`: it names all of them.
+
+    `provider` is how its maker calls it (kind://docker/NAME/NODE), `runtime` what runs its containers (docker://28.0.1),
+    `minikube` the profile that it belongs to.
+    """
+
+    name: str
+    images: frozenset[str]
+    complete: bool
+    provider: str = ""
+    runtime: str = ""
+    minikube: str = ""
+
+
+@dataclass(frozen=True)
 class Release:
     """The newest revision of a Helm release; `labels` are ours, from `--labels`."""
 

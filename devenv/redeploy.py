@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devenv import apply, causes, destroy, documents, external, lease, look, proof, runlog, secret, watch
 from devenv import plan as planning
@@ -25,6 +25,9 @@ from devenv.environment import Environment, Session, connect, kubectl_argv
 from devenv.errors import Failure, Refused
 from devenv.model import Desired, Plan, Setting, Snapshot
 from devenv.report import Screen
+
+if TYPE_CHECKING:
+    from devenv.built import Built, Given
 
 WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 Object = dict[str, Any]
@@ -66,25 +69,28 @@ class Drawn:
 @dataclass(frozen=True)
 class How:
     """How a redeploy is wanted: `smoke` also where nothing is to be done; `wait` for another run; `fresh`: the release
-    is removed first, with `reset_data` its data too."""
+    is removed first, with `reset_data` its data too; `images` just built, as `--image` takes them."""
 
     smoke: bool = False
     wait: bool = True
     fresh: bool = False
     reset_data: bool = False
+    images: tuple[Given, ...] = ()
 
 
 def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Result:
     """Brings the environment to what it should be, and proves it."""
-    started, desired = time.monotonic(), environment.desired
+    started = time.monotonic()
     session = reach(environment, screen, start=True)
+    environment, given = _given(environment, session, how)
+    desired = environment.desired
     drawn = _plan(environment, session, screen)
     if drawn.plan.nothing_to_do and not how.fresh:
         proven = prove(desired, session, screen, temporal=desired.temporal) if how.smoke else None
         return Result(drawn.plan, drawn.plan.revision - 1, proven, time.monotonic() - started)
     if environment.desired.choice("external-postgres").on:
         screen.secrets.add(external.check(session.kube, environment.desired))
-    _images(environment, session, screen)
+    _images(environment, session, screen, drawn, given)
     apply.namespace(session.kube, environment.desired.namespace)
     with lease.alone(session.kube, environment.desired, screen, wait=how.wait) as taken:
         if how.fresh and not how.reset_data and secret.ours(environment.desired):
@@ -100,6 +106,16 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
         proven = prove(desired, session, screen, temporal=desired.temporal)
         secret.remember(session.kube, desired)
     return Result(drawn.plan, drawn.plan.revision, proven, time.monotonic() - started)
+
+
+def _given(environment: Environment, session: Session, how: How) -> tuple[Environment, tuple[Built, ...]]:
+    """The environment with the images just built in its values, and where those images are now."""
+    if not how.images:
+        return environment, ()
+    from devenv import built
+
+    found = built.find(how.images, environment, session)
+    return built.over(environment, found), found
 
 
 def _refuse(environment: Environment, plan: Plan) -> None:
@@ -298,15 +314,18 @@ def _asked(desired: Desired) -> str:
     return f"Temporal {'on' if desired.temporal else 'off'}{by}, {database}"
 
 
-def _images(environment: Environment, session: Session, screen: Screen) -> None:
+def _images(environment: Environment, session: Session, screen: Screen, drawn: Drawn, given: Sequence[Built]) -> None:
+    """Ours into our own cluster, and those just built; an image that nobody gives is refused."""
+    from devenv import built, obtain
     from devenv.cluster import start
 
-    if not (session.target.embedded and environment.desired.bundled):
-        return
     with screen.stage("images") as stage:
-        loaded = start.load_images(session.target.embedded, stage.waits, temporal=environment.desired.temporal)
+        loaded = built.load(given, session, stage.waits)
+        if session.target.embedded:
+            loaded += start.load_named(session.target.embedded, stage.waits, obtain.names(drawn.wanted))
         if loaded:
             stage.says(f"{', '.join(loaded)} loaded into the cluster")
+        obtain.check(environment, session, drawn.wanted, drawn.snapshot, stage.waits)
 
 
 def _secret(environment: Environment, session: Session, screen: Screen, drawn: Drawn) -> secret.Password | None:

@@ -17,7 +17,7 @@ from devenv import toggles
 from devenv.errors import InputWrong
 
 OURS = ("DEVENV_PROFILE", "DEVENV_NAMESPACE", "DEVENV_CONTEXT", "DEVENV_CHART", "DEVENV_TIMEOUT", "DEVENV_IMAGES")
-OURS_TOO = ("DEVENV_PROGRAMS", "KUBECONFIG", "NO_COLOR", "CI")
+OURS_TOO = ("DEVENV_PROGRAMS", "KUBECONFIG", "DOCKER_CONFIG", "NO_COLOR", "CI")
 KNOWN = (*OURS, *OURS_TOO, *(toggle.variable for toggle in toggles.TOGGLES))
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -64,6 +64,7 @@ class Settings:
     toggles: Mapping[str, tuple[str, str]]
     kubeconfigs: tuple[Path, ...]
     kubeconfig_given: bool
+    docker_config: Path
     yes: bool
     json: bool
     ci: bool
@@ -94,6 +95,7 @@ def read(flags: Flags, project: Path, environ: Mapping[str, str] | None = None) 
         )
     timeout = pick(flags.timeout, "timeout")
     kubeconfig = layers.get("KUBECONFIG", NOT_GIVEN)
+    docker = layers.get("DOCKER_CONFIG", NOT_GIVEN)
     paths = [Path(part) for part in kubeconfig.text.split(os.pathsep) if part]
     return Settings(
         profile=pick(flags.profile, "profile"),
@@ -109,6 +111,7 @@ def read(flags: Flags, project: Path, environ: Mapping[str, str] | None = None) 
         },
         kubeconfigs=tuple(paths or [Path.home() / ".kube" / "config"]),
         kubeconfig_given=bool(paths),
+        docker_config=Path(docker.text or Path.home() / ".docker") / "config.json",
         yes=flags.yes,
         json=flags.output == "json",
         ci=_truthy(layers.get("CI", NOT_GIVEN).text),

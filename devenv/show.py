@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from devenv import health, look, values
 from devenv import plan as planning
@@ -17,6 +17,11 @@ from devenv.environment import Session
 from devenv.model import Desired, Plan
 from devenv.redeploy import WORKLOADS
 from devenv.values import Values
+
+if TYPE_CHECKING:
+    from devenv.cluster.ship import Shipment
+    from devenv.kubeconfig import Merged
+    from devenv.report import Screen
 
 
 def _console() -> Any:
@@ -233,3 +238,24 @@ def columns(rows: Sequence[tuple[Mapping[str, str], str]]) -> None:
     for row, style in rows:
         table.add_row(*(row[name] for name in names), style=style)
     console.print(table)
+
+
+def shipment(done: Shipment) -> None:
+    """Our images, where they are or where they went, and what to type next."""
+    from devenv.cluster import ship
+
+    console = _console()
+    title = {"list": "images of", "load": "loaded into", "push": "pushed to"}[done.how]
+    console.print(f"{title} {done.where}", markup=False)
+    columns([(row, "") for row in ship.rows(done)])
+    if done.next:
+        console.print(f"next: {done.next}", markup=False)
+
+
+def merged(screen: Screen, done: Merged) -> None:
+    """What became of the user's kubeconfig, and what to type next."""
+    screen.line(f"context {done.context} {'written into' if done.changed else 'is already in'} {done.file}")
+    if done.backup is not None:
+        screen.line(f"as it was: {done.backup}", "dim")
+    if not done.current:
+        screen.line(f"kubectl --context {done.context} get pods --all-namespaces", "dim")

@@ -38,8 +38,11 @@ def choose(settings: Settings, profile: Profile) -> Target:
     wanted = settings.context.text
     if wanted == EMBEDDED or wanted.startswith(f"{EMBEDDED}-"):
         return Target(wanted, None, _cluster_name(wanted), settings.context.origin)
-    config = _merged(settings)
+    config = merged(settings)
     context = wanted or str(config.get("current-context") or "")
+    if context == EMBEDDED or context.startswith(f"{EMBEDDED}-"):  # from `cluster.kubeconfig --merge`
+        _check_allowed(context, profile, "current context")
+        return Target(context, None, _cluster_name(context), "current context")
     if not context:
         _check_allowed(EMBEDDED, profile, "the default")
         return Target(EMBEDDED, None, _cluster_name(EMBEDDED), "no kubeconfig names a cluster")
@@ -63,7 +66,7 @@ def _check_allowed(context: str, profile: Profile, origin: str) -> None:
     )
 
 
-def _merged(settings: Settings) -> dict[str, Any]:
+def merged(settings: Settings) -> dict[str, Any]:
     """The kubeconfig files as one: the first that names something wins, as kubectl does it."""
     merged: dict[str, Any] = {"contexts": [], "clusters": [], "users": []}
     for path in settings.kubeconfigs:

@@ -20,6 +20,7 @@ from devenv import history, look, paths, profiles, runlog, show, temporal, toggl
 from devenv.clients.helm import Helm
 from devenv.clients.kube import Kube
 from devenv.cluster import condition
+from devenv.cluster.ship import Sent, Shipment
 from devenv.databases import Database, Wanted
 from devenv.destroy import Result as Destroyed
 from devenv.environment import Environment, Session, describe
@@ -94,6 +95,11 @@ RECORDS: dict[str, tuple[str, Any]] = {
     "a cluster that does not run": (
         "cluster",
         condition.Status("default", False, False, "", "", "", "", (), 0, 0).record(),
+    ),
+    "our images": ("cluster-images", Shipment("list", "cluster default", (Sent("a/b:1", 0, None),)).record()),
+    "images pushed": (
+        "cluster-images",
+        Shipment("push", "ghcr.io", (Sent("a/b:1", 2, True, 1),), "--set x=y").record(),
     ),
     "a report": ("report", report()),
     "a report of a failure": ("report", report(BROKEN, logs=LOGS, proof=None)),

@@ -38,6 +38,14 @@ WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     "an unknown word after a task": (("status", "extra"), {}, "No idea what 'extra' is"),
     "a flag without its value": (("redeploy", "--profile"), {}, "needed value and was not given one"),
     "arguments of kubectl without the dashes": (("kubectl", "get", "pods"), {}, "next inv kubectl -- get pods"),
+    "an image of nothing": (("redeploy", "--image", "x:1"), {}, "names no image of a component"),
+    "an image of two words": (
+        ("redeploy", "--image", "backend=a", "--image", "backend=A:1"),
+        {},
+        "is no name of an image",
+    ),
+    "an unknown cluster to load into": (("cluster.images", "--load", "kin"), {}, "--load kin is not known"),
+    "a registry that is an address": (("cluster.images", "--push", "https://x.io"), {}, "is no registry"),
     "a wrong time": (("values", "--timeout", "soon"), {}, "is no time"),
 }
 

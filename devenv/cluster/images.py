@@ -133,10 +133,20 @@ def _stamps(*files: str) -> list[str]:
     return [f"{name} {stat.st_size} {stat.st_mtime_ns}" for name, stat in facts]
 
 
+def place(image: Image) -> Path:
+    """Where the image's archive is, once it is built."""
+    return paths.cache() / "images" / f"{image.name}-{key(image)}" / f"{image.name}.tar"
+
+
+def built(image: Image) -> int:
+    """The size of the image's archive in bytes; 0 where it is not built."""
+    file = place(image)
+    return file.stat().st_size if store.sound(file.parent, [file.name]) else 0
+
+
 def archived(image: Image, waits: Waits) -> Path:
     """The image's archive, built if it is not there."""
-    folder = paths.cache() / "images" / f"{image.name}-{key(image)}"
-    file = f"{image.name}.tar"
+    folder, file = place(image).parent, place(image).name
 
     def fill(into: Path) -> None:
         found = programs.ensure(image.programs, waits)
@@ -160,7 +170,7 @@ def ensure_loaded(
     known = _read(stamp, born)
     if all(known.get(reference) == value for reference, value in keys.items()):
         return ()
-    known = _present(containerd_socket, ctr)
+    known = loaded(containerd_socket, ctr)
     missing = [image for image in wanted if known.get(image.reference) != keys[image.reference]]
     for image in missing:
         file = archived(image, waits)
@@ -179,8 +189,17 @@ def _read(stamp: Path, born: int) -> dict[str, str]:
         return {}
 
 
-def _present(socket: Path, ctr: Path) -> dict[str, str]:
+def loaded(socket: Path, ctr: Path) -> dict[str, str]:
     """Reference → key of each image of ours that containerd has."""
+    return parse_images(_listed(socket, ctr))
+
+
+def all_present(socket: Path, ctr: Path) -> frozenset[str]:
+    """The names of all images that containerd has."""
+    return frozenset(line.split()[0] for line in _listed(socket, ctr).splitlines()[1:] if line.split())
+
+
+def _listed(socket: Path, ctr: Path) -> str:
     output = shell.run([ctr, "--address", socket, "-n", "k8s.io", "images", "ls"], timeout=30)
     if output.code != 0:
         raise StepFailed(
@@ -189,7 +208,7 @@ def _present(socket: Path, ctr: Path) -> dict[str, str]:
             why=output.last_line,
             next="./inv cluster.status",
         )
-    return parse_images(output.stdout)
+    return output.stdout
 
 
 def parse_images(text: str) -> dict[str, str]:
@@ -203,8 +222,16 @@ def parse_images(text: str) -> dict[str, str]:
     return found
 
 
+def bring(socket: Path, ctr: Path, file: Path) -> None:
+    """Imports an image that is not ours; the kubelet may remove it where nothing uses it and the disk is full."""
+    _run_import(socket, ctr, file, [])
+
+
 def _import(socket: Path, ctr: Path, file: Path, value: str) -> None:
-    labels = ["--label", PINNED, "--label", f"{KEY_LABEL}={value}"]
+    _run_import(socket, ctr, file, ["--label", PINNED, "--label", f"{KEY_LABEL}={value}"])
+
+
+def _run_import(socket: Path, ctr: Path, file: Path, labels: list[str]) -> None:
     output = shell.run([ctr, "--address", socket, "-n", "k8s.io", "images", "import", *labels, file], timeout=300)
     if output.code != 0:
         raise StepFailed(

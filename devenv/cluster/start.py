@@ -5,7 +5,7 @@ Programs and images come from the cache, else they are built; the supervisor doe
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from devenv.cluster import embedded, images, programs
 from devenv.cluster.embedded import Cluster
@@ -43,6 +43,12 @@ def load_images(name: str, waits: Waits, *, temporal: bool) -> tuple[str, ...]:
     """Builds and loads the images that the chart needs; the names of those that were new to the cluster."""
     wanted = images.names() if temporal else WITHOUT_TEMPORAL
     return _load(running(name), wanted, waits)
+
+
+def load_named(name: str, waits: Waits, references: Collection[str]) -> tuple[str, ...]:
+    """Builds and loads those of our images that the references name; the names of those that were new."""
+    wanted = tuple(image for image, reference in images.references().items() if reference in references)
+    return _load(running(name), wanted, waits) if wanted else ()
 
 
 def _load(cluster: Cluster, wanted: tuple[str, ...], waits: Waits) -> tuple[str, ...]:
