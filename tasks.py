@@ -32,7 +32,7 @@ SHARED: dict[str, tuple[Any, str]] = {
     "namespace": ("", "namespace of the environment (DEVENV_NAMESPACE)"),
     "context": ("", "kubeconfig context, or `embedded` for our own cluster (DEVENV_CONTEXT)"),
     "set": ([], "KEY=VALUE laid over the values, as Helm's --set; again and again"),
-    "chart": ("", "bundled name, folder, repo/name or oci://… (DEVENV_CHART)"),
+    "chart": ("", "bundled name, folder, .tgz, repo/name[:VERSION], oci://… or address (DEVENV_CHART)"),
     "timeout": ("", "for the rollout: 90, 90s, 10m (DEVENV_TIMEOUT)"),
     "yes": (False, "answer yes to what would be asked"),
     "output": ("text", "text or json"),
@@ -187,6 +187,7 @@ def plan(screen: Any, flags: Flags, detailed_exitcode: bool = False) -> None:
 
     wanted = environment.describe(flags)
     session = story.reach(wanted, screen, start=False)
+    wanted = story.with_chart(wanted, session, screen)
     made = story.explained(wanted, session, story.draw(wanted, session, lambda _: None))
     if flags.output == "json":
         screen.answer(show.plan_record(made))

@@ -197,8 +197,11 @@ def _matching(value: Any, pattern: re.Pattern[str], document: Document, key: str
 
 def _inside(chart: str, project: Path, document: Document) -> str:
     """A chart that a profile names by path must lie in the project."""
-    if chart.startswith((".", "/")):
-        inside = project.resolve() in (project / chart).resolve().parents
+    if not chart:
+        raise InputWrong("chart has no name", where=document.at(("chart",)), next=f"mend {document.file}")
+    path = project / Path(chart).expanduser()
+    if "://" not in chart and (chart.startswith((".", "/", "~")) or path.exists()):
+        inside = project.resolve() in path.resolve().parents
         if not inside:
             raise InputWrong(
                 "a profile's chart must lie in the project",

@@ -7,16 +7,14 @@ Records are passed forward; each stage tells what it did. Interrupted at any mom
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
-from devenv import apply, causes, destroy, documents, external, lease, look, proof, runlog, secret, watch
+from devenv import apply, causes, chart, destroy, external, lease, look, proof, runlog, secret, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.clients import shell
@@ -76,8 +74,10 @@ class How:
 
 def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Result:
     """Brings the environment to what it should be, and proves it."""
-    started, desired = time.monotonic(), environment.desired
+    started = time.monotonic()
     session = reach(environment, screen, start=True)
+    environment = with_chart(environment, session, screen)
+    desired = environment.desired
     drawn = _plan(environment, session, screen)
     if drawn.plan.nothing_to_do and not how.fresh:
         proven = prove(desired, session, screen, temporal=desired.temporal) if how.smoke else None
@@ -146,9 +146,24 @@ def reach(environment: Environment, screen: Screen, *, start: bool) -> Session:
     return session
 
 
+def with_chart(environment: Environment, session: Session, screen: Screen) -> Environment:
+    """The same with its chart on disk, whole; what has to be fetched for it is a stage of its own, told in one line."""
+    told: list[str] = []
+    with screen.stage("chart") as stage:
+
+        def waits(text: str) -> None:
+            told.append(text.replace("fetching", "fetched", 1))
+            stage.waits(text)
+
+        desired = chart.ready(environment.desired, session.helm, waits)
+        if told:
+            stage.says(*told)
+    return replace(environment, desired=desired)
+
+
 def draw(environment: Environment, session: Session, waits: Callable[[str], None]) -> Drawn:
     """Looks at the cluster and makes the plan. Renders the chart only where the inputs changed."""
-    desired, kube = environment.desired, session.kube
+    desired, kube = chart.ready(environment.desired, session.helm, waits), session.kube
     waits("looking at the cluster")
     snapshot = look.once(kube, desired.namespace)
     release = look.releases(kube, desired.namespace).get(desired.release)
@@ -173,19 +188,16 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
 
 
 def _rendered(desired: Desired, session: Session, values: Mapping[str, Any]) -> list[Object]:
-    text = session.helm.render(desired.release, desired.chart, values, session.version, desired.chart_version)
+    text = session.helm.render(desired.release, desired.chart, values, session.version)
     return helming.objects(text)
 
 
 def _other_chart(before: Mapping[str, Any], desired: Desired) -> str:
     """The chart of the revision before, where it is not the one of now by name or version."""
     meta = (before.get("chart") or {}).get("metadata") or {}
-    chart = f"{meta.get('name', '')} {meta.get('version', '')}".strip()
-    file = desired.chart_path / "Chart.yaml" if desired.chart_path else None
-    if not meta or file is None or not file.is_file():
-        return ""
-    now = documents.read(file, file.name).tree
-    return chart if chart != f"{now.get('name', '')} {now.get('version', '')}".strip() else ""
+    was = f"{meta.get('name', '')} {meta.get('version', '')}".strip()
+    now = chart.title(desired.chart_path) if desired.chart_path else ""
+    return was if was and now and was != now else ""
 
 
 MOST = 8  # settings that a plan is rendered without, to see what comes from each
@@ -216,29 +228,21 @@ def explained(environment: Environment, session: Session, drawn: Drawn) -> Plan:
             by = dict(zip(named, pool.map(fields, settings), strict=True))
     database = secret.step(session.kube, desired) if secret.ours(desired) else ""
     made = replace(plan, changes=causes.attribute(plan.changes, by, rest))
-    return replace(made, steps=planning.steps(made, drawn.wanted, database, _proof_step(desired)))
+    return replace(made, steps=planning.steps(made, drawn.wanted, database, _proof_step(desired, drawn.wanted)))
 
 
-def _proof_step(desired: Desired) -> str:
+def _proof_step(desired: Desired, wanted: Sequence[Object]) -> str:
+    if not desired.bundled:
+        return "the chart's own tests" if any("test" in planning.hook(object) for object in wanted) else ""
     if not desired.sample_backend:
-        return "a workflow of Temporal's own worker" if desired.bundled and desired.temporal else ""
+        return "a workflow of Temporal's own worker" if desired.temporal else ""
     return "a workflow through backend, listed by visibility" if desired.temporal else "a request through backend"
 
 
 def _inputs(desired: Desired, session: Session) -> str:
     """The hash of all that goes into the release."""
-    chart = _folder_hash(desired.chart_path) if desired.chart_path else f"{desired.chart} {desired.chart_version}"
     helm = f"{session.helm.program.resolve()} {session.helm.program.stat().st_size}"
-    return planning.fingerprint([chart, desired.values.tree(), helm, session.version])
-
-
-def _folder_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    for file in files:
-        if file.is_file():
-            digest.update(f"{file.relative_to(path)}\0".encode() + file.read_bytes() + b"\0")
-    return digest.hexdigest()
+    return planning.fingerprint([desired.chart_digest, desired.values.tree(), helm, session.version])
 
 
 def goal(desired: Desired, objects: Sequence[Object], before: Snapshot | None = None) -> watch.Goal:
@@ -289,7 +293,7 @@ def summary(desired: Desired, plan: Plan) -> tuple[str, ...]:
 
 def _asked(desired: Desired) -> str:
     if not desired.bundled:
-        return f"chart {desired.chart}"
+        return f"chart {desired.chart_shown}"
     temporal = desired.choice("temporal")
     database = "internal PostgreSQL" if desired.internal_postgres else "external PostgreSQL"
     by = {"default": "", "the environment": f" ({temporal.toggle.variable})"}.get(

@@ -1,6 +1,7 @@
 """Runs Helm, and reads what it keeps. Values go in by standard input, never by argv.
 
-Every call names kubeconfig, context and namespace; HELM_* variables of the user's environment do not reach it.
+Every call on a cluster names kubeconfig, context and namespace; of the HELM_* variables of the user's environment only
+those reach it that say where charts come from.
 """
 
 from __future__ import annotations
@@ -19,6 +20,12 @@ from devenv.clients.kube import Kube, NotThere, Object
 from devenv.errors import InputWrong, Refused, StepFailed
 
 HISTORY = "10"
+# Where the user's repositories, registry logins and downloaders are.
+HOMES = (
+    *("HELM_CONFIG_HOME", "HELM_CACHE_HOME", "HELM_DATA_HOME", "HELM_PLUGINS"),
+    *("HELM_REPOSITORY_CONFIG", "HELM_REGISTRY_CONFIG"),
+)
+FETCH_TIMEOUT = 120.0  # seconds for one repository, registry or chart
 
 
 @dataclass(frozen=True)
@@ -94,6 +101,14 @@ class Helm:
         words = ["rollback", release, str(revision), "--history-max", HISTORY, "--timeout", f"{timeout:.0f}s"]
         words += ["--server-side=true", "--force-conflicts"]
         return shell.Running(self.argv(*words), drop=("HELM_",))
+
+    def elsewhere(self, *words: str, env: Mapping[str, str]) -> shell.Output:
+        """Runs Helm on charts, without a cluster; ended when it takes too long."""
+        return shell.run([self.program, *words], env=env, timeout=FETCH_TIMEOUT, drop=("HELM_",), keep=HOMES)
+
+    def test(self, release: str, timeout: float) -> shell.Running:
+        """Starts the release's own tests."""
+        return shell.Running(self.argv("test", release, "--timeout", f"{timeout:.0f}s"), drop=("HELM_",))
 
     def uninstall(self, release: str, timeout: float) -> shell.Output:
         return self.run("uninstall", release, "--wait", "--ignore-not-found", "--timeout", f"{timeout:.0f}s")

@@ -51,6 +51,7 @@ class Running:
         timeout: float | None = None,
         on_line: Callable[[str], None] | None = None,
         drop: tuple[str, ...] = (),
+        keep: tuple[str, ...] = (),
     ) -> None:
         import sh
 
@@ -61,7 +62,7 @@ class Running:
         self._process: Any = None
         lock = threading.Lock()
 
-        def keep(stream: str) -> Callable[[str], None]:
+        def keeping(stream: str) -> Callable[[str], None]:
             def take(line: str) -> None:
                 with lock:
                     self._kept[stream].append(line)
@@ -77,13 +78,13 @@ class Running:
         self._process = command(
             *arguments,
             _in=stdin if stdin is not None else "",
-            _out=keep("stdout"),
-            _err=keep("stderr"),
+            _out=keeping("stdout"),
+            _err=keeping("stderr"),
             _tty_out=False,
             _bg=True,
             _bg_exc=False,
             _ok_code=list(range(-64, 256)),
-            _env=_environment(env or {}, drop),
+            _env=_environment(env or {}, drop, keep),
             _cwd=str(cwd) if cwd else None,
             _timeout=timeout,
             _timeout_signal=SIGTERM,
@@ -129,14 +130,15 @@ def run(
     timeout: float | None = None,
     on_line: Callable[[str], None] | None = None,
     drop: tuple[str, ...] = (),
+    keep: tuple[str, ...] = (),
 ) -> Output:
     """Runs `argv` to its end, whatever its exit code; `env` adds to ours; `timeout` in seconds ends it by SIGTERM.
 
-    Variables whose names begin with one of `drop` are kept from it. With `on_line`, each line of both outputs is
-    handed over as it comes, and kept as well.
+    Variables whose names begin with one of `drop` are kept from it, those of `keep` excepted. With `on_line`, each
+    line of both outputs is handed over as it comes, and kept as well.
     """
     return Running(
-        argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout, on_line=on_line, drop=drop
+        argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout, on_line=on_line, drop=drop, keep=keep
     ).wait()  # fmt: skip
 
 
@@ -151,8 +153,9 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, SIGTERM)
 
 
-def _environment(env: Mapping[str, str], drop: tuple[str, ...]) -> dict[str, str]:
-    return {**{name: text for name, text in os.environ.items() if not name.startswith(drop or ("\0",))}, **env}
+def _environment(env: Mapping[str, str], drop: tuple[str, ...], keep: tuple[str, ...]) -> dict[str, str]:
+    unwanted = drop or ("\0",)
+    return {**{name: text for name, text in os.environ.items() if name in keep or not name.startswith(unwanted)}, **env}
 
 
 def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> None:
