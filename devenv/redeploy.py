@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from devenv import apply, causes, chart, destroy, external, lease, look, proof, runlog, secret, watch
+from devenv import apply, causes, chart, charttest, destroy, external, lease, look, proof, runlog, secret, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.clients import shell
@@ -389,8 +389,12 @@ def _heal(environment: Environment, session: Session, screen: Screen, drawn: Dra
 
 
 def prove(desired: Desired, session: Session, screen: Screen, *, temporal: bool) -> proof.Proof | None:
-    """A request through the backend, with `temporal` as a workflow; None where there is nothing that could be asked."""
-    if not desired.bundled or not (desired.sample_backend or temporal):
+    """A request through the backend, with `temporal` as a workflow; None where there is nothing that could be asked. A
+    user's own chart is proven by the tests that it brings."""
+    if not desired.bundled:
+        charttest.prove(session, desired, screen)
+        return None
+    if not (desired.sample_backend or temporal):
         return None
     with screen.stage("proof") as stage:
         seen = look.once(session.kube, desired.namespace)

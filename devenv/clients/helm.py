@@ -159,6 +159,13 @@ def manifest(kube: Kube, namespace: str, release: str, revision: int) -> str:
     return str(content(kube, namespace, release, revision).get("manifest") or "")
 
 
+def hooks(kube: Kube, namespace: str, release: str, revision: int) -> list[Object]:
+    """The hooks that Helm keeps with a revision, its tests among them; none where the revision is gone."""
+    secret = kube.find(f"/api/v1/namespaces/{namespace}/secrets/sh.helm.release.v1.{release}.v{revision}")
+    found = _content(secret).get("hooks") or [] if secret else []
+    return [object for hook in found for object in objects(str(hook.get("manifest") or ""))]
+
+
 def kept(kube: Kube, namespace: str, release: str) -> list[tuple[Object, dict[str, str]]]:
     """What Helm keeps of each revision of a release: its content, and the labels of its Secret."""
     query = {"labelSelector": f"owner=helm,name={release}"}
@@ -181,8 +188,13 @@ def _content(secret: Object) -> Object:
 
 
 def objects(manifest: str) -> list[Object]:
-    """The objects of a manifest, in its order."""
+    """The objects of a manifest, in its order; those of a List one by one, as Helm applies them."""
     import yaml
 
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return [document for document in yaml.load_all(manifest, Loader=loader) if isinstance(document, dict)]
+    found: list[Object] = []
+    for document in yaml.load_all(manifest, Loader=loader):
+        if isinstance(document, dict):
+            items = document.get("items") if str(document.get("kind", "")).endswith("List") else None
+            found += [item for item in items if isinstance(item, dict)] if isinstance(items, list) else [document]
+    return found

@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from devenv.clients import shell
+from tests.chart_servers import write
 from tests.cluster.conftest import PROJECT, Environment
-from tests.cluster.test_own_chart import WEB, write
+from tests.cluster.test_own_chart import WEB
 
 pytestmark = pytest.mark.cluster
 
