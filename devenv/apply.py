@@ -69,6 +69,12 @@ def upgrade(helm: Helm, desired: Desired, plan: Plan, *, server_side: bool) -> A
     return Applying(helm.upgrade(desired.release, desired.chart, values, labels, timeout, server_side), desired)
 
 
+def remember_proof(kube: Kube, desired: Desired, revision: int) -> None:
+    """Notes at the release that this revision was proven: until then the next run does not take it for done."""
+    secret = f"/api/v1/namespaces/{desired.namespace}/secrets/sh.helm.release.v1.{desired.release}.v{revision}"
+    kube.patch(secret, {"metadata": {"labels": {planning.PROVEN: str(revision)}}})
+
+
 class Applying:
     """Helm at work in the background; `busy` tells when it is over and raises its failure."""
 

@@ -18,6 +18,7 @@ from devenv.causes import BY_HAND
 from devenv.model import Change, Field, Plan, Release, Setting
 
 LABEL = "devenv.inputs"
+PROVEN = "devenv.proven"
 Object = dict[str, Any]
 Key = tuple[str, str, str]
 
@@ -66,6 +67,11 @@ def unchanged(release: Release | None, inputs: str) -> bool:
     if release is None or release.status != "deployed":
         return False
     return release.labels.get(LABEL) == stamp(release.revision, inputs)
+
+
+def proven(release: Release | None) -> bool:
+    """Whether the newest revision was proven to work; the label counts only on the revision that it names."""
+    return release is not None and release.labels.get(PROVEN) == str(release.revision)
 
 
 def make(inputs: str, wanted: Sequence[Object], seen: Seen) -> Plan:

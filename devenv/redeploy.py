@@ -80,7 +80,7 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
     desired = environment.desired
     drawn = _plan(environment, session, screen)
     if drawn.plan.nothing_to_do and not how.fresh:
-        proven = prove(desired, session, screen, temporal=desired.temporal) if how.smoke else None
+        proven = _outstanding(desired, session, screen, drawn, how)
         return Result(drawn.plan, drawn.plan.revision - 1, proven, time.monotonic() - started)
     if environment.desired.choice("external-postgres").on:
         screen.secrets.add(external.check(session.kube, environment.desired))
@@ -98,8 +98,20 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
         password = _secret(environment, session, screen, drawn)
         _rollout(environment, session, screen, drawn, password)
         proven = prove(desired, session, screen, temporal=desired.temporal)
+        apply.remember_proof(session.kube, desired, drawn.plan.revision)
         secret.remember(session.kube, desired)
     return Result(drawn.plan, drawn.plan.revision, proven, time.monotonic() - started)
+
+
+def _outstanding(desired: Desired, session: Session, screen: Screen, drawn: Drawn, how: How) -> proof.Proof | None:
+    """The proof of a release that is as it should be: where one is wanted, or the run that deployed it had none."""
+    before = planning.proven(drawn.seen.release)
+    if before and not how.smoke:
+        return None
+    proven = prove(desired, session, screen, temporal=desired.temporal)
+    if not before:
+        apply.remember_proof(session.kube, desired, drawn.plan.revision - 1)
+    return proven
 
 
 def _refuse(environment: Environment, plan: Plan) -> None:

@@ -281,6 +281,7 @@ def test_a_test_of_the_chart_that_fails_is_named(
     output = env.inv("redeploy", "--chart", chart, "--output", "json", temporal=False)
     failure = json.loads(output.stdout)["failure"]
     assert (output.code, failure["reason"], failure["evidence"]) == (5, "the chart's test backend-test failed", why)
+    assert env.inv("redeploy", "--chart", chart, temporal=False).code == 5  # deployed, but not proven yet
     assert env.inv("destroy", "--chart", chart, temporal=False).code == 0
 
 
