@@ -58,7 +58,7 @@ def remove_additions(kube: Kube, desired: Desired, plan: Plan) -> None:
             if field.new is None and field.by == BY_HAND and field.path.endswith("]")
         ]
         if added and ("apps/v1", kind) in KINDS:
-            path = KINDS[("apps/v1", kind)].path(desired.namespace, name)
+            path = KINDS[("apps/v1", kind)].path(*planning.place(("apps/v1", kind, name), desired.namespace))
             kube.patch(path, drift.removal(added), how="strategic")
 
 

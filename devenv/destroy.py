@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any
 
 from devenv import charttest, lease, look, runlog
+from devenv import plan as planning
 from devenv.apply import database_name, volume_of
 from devenv.clients import helm as helming
 from devenv.clients.kube import KINDS, Kube
@@ -90,7 +91,7 @@ def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: b
 def _left_by_hooks(kube: Kube, desired: Desired, revision: int) -> list[str]:
     """The Pods and Jobs of hooks, such as the chart's tests, which Helm does not remove with its release."""
     hooks = helming.hooks(kube, desired.namespace, desired.release, revision)
-    return [KINDS[(api, kind)].path(desired.namespace, name) for api, kind, name in charttest.leftovers(hooks)]
+    return [KINDS[key[:2]].path(*planning.place(key, desired.namespace)) for key in charttest.leftovers(hooks)]
 
 
 def forget(kube: Kube, desired: Desired, seen: Snapshot, waits: Callable[[str], None], *, clients: bool) -> None:

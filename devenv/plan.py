@@ -37,7 +37,17 @@ class Seen:
 
 
 def key(object: Mapping[str, Any]) -> Key:
-    return (object["apiVersion"], object["kind"], object["metadata"]["name"])
+    """What names an object in its release; of one in another namespace, the name is `namespace/name`."""
+    meta = object["metadata"]
+    own = meta.get("name") or meta["generateName"]
+    name = f"{meta['namespace']}/{own}" if meta.get("namespace") else own
+    return (object["apiVersion"], object["kind"], name)
+
+
+def place(object_key: Key, home: str) -> tuple[str, str]:
+    """Namespace and name of an object; `home` is the release's namespace."""
+    namespace, _, name = object_key[2].rpartition("/")
+    return namespace or home, name
 
 
 def hook(object: Mapping[str, Any]) -> str:

@@ -180,7 +180,7 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
     snapshot = look.once(kube, desired.namespace)
     release = look.releases(kube, desired.namespace).get(desired.release)
     before = helming.content(kube, desired.namespace, desired.release, release.revision) if release else {}
-    applied = helming.objects(str(before.get("manifest") or ""))
+    applied = helming.objects(str(before.get("manifest") or ""), desired.namespace)
     inputs = _inputs(desired, session)
     wanted, other = applied, ""
     settings: tuple[Setting, ...] = ()
@@ -201,7 +201,7 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
 
 def _rendered(desired: Desired, session: Session, values: Mapping[str, Any]) -> list[Object]:
     text = session.helm.render(desired.release, desired.chart, values, session.version)
-    return helming.objects(text)
+    return helming.objects(text, desired.namespace)
 
 
 def _other_chart(before: Mapping[str, Any], desired: Desired) -> str:
@@ -258,12 +258,15 @@ def _inputs(desired: Desired, session: Session) -> str:
 
 
 def goal(desired: Desired, objects: Sequence[Object], before: Snapshot | None = None) -> watch.Goal:
-    """What must become ready: the release's workloads and Jobs. Failed Jobs of `before` are of an earlier run."""
+    """What must become ready: the release's workloads and Jobs, as far as they are in its namespace. Failed Jobs of
+    `before` are of an earlier run."""
     workloads: list[str] = []
     jobs: list[str] = []
     watched: list[str] = []
     for object in objects:
         title, hook = planning.title(planning.key(object)), planning.hook(object)
+        if planning.place(planning.key(object), "")[0]:
+            continue
         if object["kind"] in WORKLOADS and not hook:
             workloads.append(title)
         elif object["kind"] == "Job" and "test" not in hook:
@@ -361,7 +364,7 @@ def _rollout(
 
     def applied(before: watch.Goal) -> watch.Goal:
         manifest = helming.manifest(session.kube, desired.namespace, desired.release, drawn.plan.revision)
-        now = goal(desired, helming.objects(manifest), drawn.snapshot)
+        now = goal(desired, helming.objects(manifest, desired.namespace), drawn.snapshot)
         return replace(now, watched=(*before.watched, *now.watched))
 
     with screen.stage("rollout") as stage:

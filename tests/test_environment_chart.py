@@ -53,7 +53,7 @@ def rendered(helm: Helm, found: chart.Whole, *words: str) -> dict[str, dict[str,
     """name of each ConfigMap → its data."""
     output = shell.run([helm.program, "template", "r", found.path, *words])
     assert output.code == 0, output.stderr
-    return {entry["metadata"]["name"]: entry["data"] for entry in objects(output.stdout)}
+    return {entry["metadata"]["name"]: entry["data"] for entry in objects(output.stdout, "r")}
 
 
 REMOTE = {

@@ -12,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -161,9 +162,8 @@ def manifest(kube: Kube, namespace: str, release: str, revision: int) -> str:
 
 def hooks(kube: Kube, namespace: str, release: str, revision: int) -> list[Object]:
     """The hooks that Helm keeps with a revision, its tests among them; none where the revision is gone."""
-    secret = kube.find(f"/api/v1/namespaces/{namespace}/secrets/sh.helm.release.v1.{release}.v{revision}")
-    found = _content(secret).get("hooks") or [] if secret else []
-    return [object for hook in found for object in objects(str(hook.get("manifest") or ""))]
+    found = content(kube, namespace, release, revision).get("hooks") or []
+    return [object for hook in found for object in objects(str(hook.get("manifest") or ""), namespace)]
 
 
 def kept(kube: Kube, namespace: str, release: str) -> list[tuple[Object, dict[str, str]]]:
@@ -187,14 +187,51 @@ def _content(secret: Object) -> Object:
     return content
 
 
-def objects(manifest: str) -> list[Object]:
-    """The objects of a manifest, in its order; those of a List one by one, as Helm applies them."""
+def objects(manifest: str, namespace: str) -> list[Object]:
+    """The objects of a manifest, in its order; those of a List one by one, as Helm applies them. Only those of another
+    namespace than the release's say theirs. Raises InputWrong for what is no object."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     found: list[Object] = []
-    for document in yaml.load_all(manifest, Loader=loader):
-        if isinstance(document, dict):
-            items = document.get("items") if str(document.get("kind", "")).endswith("List") else None
-            found += [item for item in items if isinstance(item, dict)] if isinstance(items, list) else [document]
+    for document in yaml.load_all(manifest, Loader=_loader()):
+        if document is not None:
+            items = _of(document, "items") if str(_of(document, "kind")).endswith("List") else None
+            found += items if isinstance(items, list) else [document]
+    for object in found:
+        meta = _of(object, "metadata")
+        if not (_of(object, "apiVersion") and _of(object, "kind") and (_of(meta, "name") or _of(meta, "generateName"))):
+            raise InputWrong(
+                "the chart renders what is no Kubernetes object",
+                where=f"{_of(object, 'kind') or 'a document'} {_of(meta, 'name')}".strip(),
+                why="apiVersion, kind and metadata.name are all needed",
+                next="inv helm -- template CHART   (shows what it renders)",
+            )
+        if meta.get("namespace") == namespace:
+            del meta["namespace"]
     return found
+
+
+def _of(node: Any, key: str) -> Any:
+    return node.get(key, "") if isinstance(node, dict) else ""
+
+
+@cache
+def _loader() -> Any:
+    """YAML as Go reads it: dates and times of day are text, and so is a lone `=`."""
+    import yaml
+
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader: Any = type("Loader", (base,), {})
+    unwanted = {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}
+    loader.yaml_implicit_resolvers = {
+        first: [(tag, _without_clocks(tag, pattern)) for tag, pattern in rules if tag not in unwanted]
+        for first, rules in base.yaml_implicit_resolvers.items()
+    }
+    return loader
+
+
+def _without_clocks(tag: str, pattern: re.Pattern[str]) -> re.Pattern[str]:
+    """YAML 1.1 takes `12:30` for a number to the base of 60."""
+    if tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+        return pattern
+    return re.compile(f"(?!.*:)(?:{pattern.pattern})", pattern.flags)
