@@ -56,7 +56,6 @@ class Running:
         import sh
 
         program, *arguments = [str(part) for part in argv]
-        self._program = program
         self._timeout = timeout
         self._kept: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._process: Any = None
@@ -71,26 +70,32 @@ class Running:
 
             return take
 
+        self._unstarted = Output(127, "", f"{program}: command not found")
         try:
             command = sh.Command(program)
         except sh.CommandNotFound:
             return
-        self._process = command(
-            *arguments,
-            _in=stdin if stdin is not None else "",
-            _out=keeping("stdout"),
-            _err=keeping("stderr"),
-            _tty_out=False,
-            _bg=True,
-            _bg_exc=False,
-            _ok_code=list(range(-64, 256)),
-            _env=_environment(env or {}, drop, keep),
-            _cwd=str(cwd) if cwd else None,
-            _timeout=timeout,
-            _timeout_signal=SIGTERM,
-            _new_session=True,
-            _preexec_fn=_end_with_parent,
-        )
+        try:
+            self._process = command(
+                *arguments,
+                _in=stdin if stdin is not None else "",
+                _out=keeping("stdout"),
+                _err=keeping("stderr"),
+                _tty_out=False,
+                _bg=True,
+                _bg_exc=False,
+                _ok_code=list(range(-64, 256)),
+                _env=_environment(env or {}, drop, keep),
+                _cwd=str(cwd) if cwd else None,
+                _timeout=timeout,
+                _timeout_signal=SIGTERM,
+                _new_session=True,
+                _preexec_fn=_end_with_parent,
+            )
+        except sh.ForkException as error:
+            self._unstarted = Output(
+                126, "", f"{program}: cannot be run: {str(error).strip().splitlines()[-1].strip()}"
+            )
 
     @property
     def alive(self) -> bool:
@@ -106,7 +111,7 @@ class Running:
         import sh
 
         if self._process is None:
-            return Output(127, "", f"{self._program}: command not found")
+            return self._unstarted
         stopped = ""
         try:
             self._process.wait()
