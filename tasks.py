@@ -369,9 +369,17 @@ def rbac(screen: Any, flags: Flags) -> None:
     """Print the least-privilege Role for a redeploy, with a service account: rbac | kubectl apply -f -"""
     from devenv import environment
     from devenv import rbac as rights
+    from devenv import redeploy as story
 
-    desired = environment.describe(flags).desired
-    print(rights.yaml_text("devenv", desired.namespace), end="")
+    wanted = environment.describe(flags)
+    namespace = wanted.desired.namespace
+    if wanted.desired.bundled:
+        print(rights.yaml_text("devenv", namespace), end="")
+        return
+    session = story.reach(wanted, screen, start=False)
+    desired = story.with_chart(wanted, session, screen).desired
+    more, beyond = rights.of_chart(story.rendered(desired, session, desired.values.tree()), session.kube.kind)
+    print(rights.yaml_text("devenv", namespace, more, beyond), end="")
 
 
 @environment_task

@@ -186,7 +186,7 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
     settings: tuple[Setting, ...] = ()
     if not planning.unchanged(release, inputs):
         waits("rendering the chart")
-        wanted = _rendered(desired, session, desired.values.tree())
+        wanted = rendered(desired, session, desired.values.tree())
         settings = causes.settings(before.get("config") or {}, desired.values) if release else ()
         other = _other_chart(before, desired)
     lasting = [object for object in wanted if not planning.hook(object)]
@@ -199,7 +199,8 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
     return Drawn(plan, tuple(wanted), seen, snapshot, before)
 
 
-def _rendered(desired: Desired, session: Session, values: Mapping[str, Any]) -> list[Object]:
+def rendered(desired: Desired, session: Session, values: Mapping[str, Any]) -> list[Object]:
+    """What the chart on disk comes to with these values; hooks are among it."""
     text = session.helm.render(desired.release, desired.chart, values, session.version)
     return helming.objects(text, desired.namespace)
 
@@ -226,7 +227,7 @@ def explained(environment: Environment, session: Session, drawn: Drawn) -> Plan:
     def fields(setting: Setting) -> causes.Fields:
         try:
             return planning.differences(
-                drawn.wanted, _rendered(desired, session, causes.without(values, setting, config))
+                drawn.wanted, rendered(desired, session, causes.without(values, setting, config))
             )
         except Failure:
             return frozenset()  # the chart does not render without it: that says nothing about fields

@@ -157,6 +157,32 @@ def test_a_hook_that_fails_is_named_with_its_log(
     assert "backend-before" in failure["object"] + failure["reason"]
 
 
+def test_what_a_chart_puts_elsewhere_or_into_a_list_is_compared_too(
+    make_environment: Callable[[str], Environment], tmp_path: Path
+) -> None:
+    env, other = make_environment("far"), make_environment("elsewhere")
+    env.inv("kubectl", "--", "create", "namespace", other.namespace)
+    template = """
+{{- define "map" }}{apiVersion: v1, kind: ConfigMap, metadata: {name: {{ .name }}, namespace: {{ .namespace }}}, data: {day: 2024-01-01, at: 12:30}}{{ end }}
+apiVersion: v1
+kind: List
+items:
+  - {{ include "map" (dict "name" "near" "namespace" .Release.Namespace) }}
+  - {{ include "map" (dict "name" "near" "namespace" .Values.other) }}
+"""
+    files = {"Chart.yaml": "apiVersion: v2\nname: far\nversion: 0.1.0\n", "templates/all.yaml": template}
+    words = ("--chart", write(tmp_path / "far", files), "--set", f"other={other.namespace}")
+    assert env.inv("redeploy", *words, temporal=False).code == 0
+    assert env.inv("plan", *words, "--detailed-exitcode", temporal=False).code == 0
+    other.kubectl("delete", "configmap", "near")
+    plan = json.loads(env.inv("plan", *words, "--output", "json", temporal=False).stdout)
+    assert [change["object"] for change in plan["changes"]] == [f"ConfigMap/{other.namespace}/near"]
+    assert env.inv("redeploy", *words, temporal=False).code == 0
+    assert env.inv("plan", *words, "--detailed-exitcode", temporal=False).code == 0
+    assert env.inv("destroy", *words, temporal=False).code == 0
+    assert "near" not in other.kubectl("get", "configmaps", "-o", "name")
+
+
 @pytest.fixture
 def server() -> Iterator[ChartServer]:
     running = ChartServer().start()
