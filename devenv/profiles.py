@@ -200,7 +200,8 @@ def _inside(chart: str, project: Path, document: Document) -> str:
     if not chart:
         raise InputWrong("chart has no name", where=document.at(("chart",)), next=f"mend {document.file}")
     path = project / Path(chart).expanduser()
-    if "://" not in chart and (chart.startswith((".", "/", "~")) or path.exists()):
+    by_path = chart.startswith((".", "/", "~")) or ".." in Path(chart).parts or path.exists()
+    if by_path and "://" not in chart:
         inside = project.resolve() in path.resolve().parents
         if not inside:
             raise InputWrong(

@@ -20,7 +20,7 @@ from devenv.clients import helm as helming
 from devenv.clients import shell
 from devenv.clients.shell import Output
 from devenv.environment import Environment, Session, connect, kubectl_argv
-from devenv.errors import Failure, Refused
+from devenv.errors import Failure, InputWrong, Refused
 from devenv.model import Desired, Plan, Setting, Snapshot
 from devenv.report import Screen
 
@@ -200,9 +200,17 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
 
 
 def rendered(desired: Desired, session: Session, values: Mapping[str, Any]) -> list[Object]:
-    """What the chart on disk comes to with these values; hooks are among it."""
+    """What the chart on disk comes to with these values; hooks are among it. Raises InputWrong."""
     text = session.helm.render(desired.release, desired.chart, values, session.version)
-    return helming.objects(text, desired.namespace)
+    objects = helming.objects(text, desired.namespace)
+    if ("v1", "Namespace", desired.namespace) in {planning.key(object) for object in objects}:
+        raise InputWrong(
+            f"the chart holds namespace {desired.namespace}, which it is deployed to",
+            where=f"chart {desired.chart_shown}",
+            why="to remove the release would remove the namespace with all data in it",
+            next="take it out of the chart: devenv makes the namespace",
+        )
+    return objects
 
 
 def _other_chart(before: Mapping[str, Any], desired: Desired) -> str:

@@ -157,6 +157,16 @@ def test_a_hook_that_fails_is_named_with_its_log(
     assert "backend-before" in failure["object"] + failure["reason"]
 
 
+def test_a_chart_that_holds_its_own_namespace_is_refused(
+    make_environment: Callable[[str], Environment], tmp_path: Path
+) -> None:
+    env = make_environment("namespace")
+    own = {"templates/namespace.yaml": "apiVersion: v1\nkind: Namespace\nmetadata: {name: {{ .Release.Namespace }}}\n"}
+    output = env.inv("redeploy", "--chart", write(tmp_path / "web", {**WEB, **own}), "--output", "json", temporal=False)
+    assert output.code == 2
+    assert "all data in it" in json.loads(output.stdout)["failure"]["evidence"]
+
+
 def test_what_a_chart_puts_elsewhere_or_into_a_list_is_compared_too(
     make_environment: Callable[[str], Environment], tmp_path: Path
 ) -> None:
