@@ -11,6 +11,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -41,7 +42,7 @@ def locate(text: str, base: Path, origin: str) -> Reference:
     address. Raises InputWrong. Asks nobody."""
     if "://" in text:
         return _remote(text, origin)
-    path = (base / Path(text).expanduser()).resolve()
+    path = on_disk(text, base)
     if (path / "Chart.yaml").is_file() or (path.is_file() and pull.is_chart(path)):
         return Reference(text, path=path)
     name, _, version = text.partition(":")
@@ -53,6 +54,15 @@ def locate(text: str, base: Path, origin: str) -> Reference:
         why=f"{path} is no packaged chart" if path.is_file() else f"{path} has no Chart.yaml",
         next="--chart environment   (the bundled one), a folder, a .tgz, repo/name or oci://…",
     )
+
+
+def on_disk(text: str, base: Path) -> Path:
+    """The path that a text means, `~` and links resolved; one that cannot be is taken as it is written."""
+    with suppress(OSError, ValueError, RuntimeError):
+        path = (base / Path(text).expanduser()).resolve()
+        path.exists()  # raises where a name is too long
+        return path
+    return base / "there is no such path"
 
 
 def _remote(text: str, origin: str) -> Reference:
