@@ -38,7 +38,7 @@ SHARED: dict[str, tuple[Any, str]] = {
     "namespace": ("", "namespace of the environment (DEVENV_NAMESPACE)"),
     "context": ("", "kubeconfig context, or `embedded` for our own cluster (DEVENV_CONTEXT)"),
     "set": ([], "KEY=VALUE laid over the values, as Helm's --set; again and again"),
-    "chart": ("", "bundled name, folder, repo/name or oci://… (DEVENV_CHART)"),
+    "chart": ("", "bundled name, folder, .tgz, repo/name[:VERSION], oci://… or address (DEVENV_CHART)"),
     "timeout": ("", "for the rollout: 90, 90s, 10m (DEVENV_TIMEOUT)"),
     "yes": (False, "answer yes to what would be asked"),
     "output": ("text", "text or json"),
@@ -205,6 +205,7 @@ def plan(screen: Any, flags: Flags, detailed_exitcode: bool = False) -> None:
 
     wanted = environment.describe(flags)
     session = story.reach(wanted, screen, start=False)
+    wanted = story.with_chart(wanted, session, screen)
     made = story.explained(wanted, session, story.draw(wanted, session, lambda _: None))
     if flags.output == "json":
         screen.answer(show.plan_record(made))
@@ -386,9 +387,17 @@ def rbac(screen: Any, flags: Flags) -> None:
     """Print the least-privilege Role for a redeploy, with a service account: rbac | kubectl apply -f -"""
     from devenv import environment
     from devenv import rbac as rights
+    from devenv import redeploy as story
 
-    desired = environment.describe(flags).desired
-    print(rights.yaml_text("devenv", desired.namespace), end="")
+    wanted = environment.describe(flags)
+    namespace = wanted.desired.namespace
+    if wanted.desired.bundled:
+        print(rights.yaml_text("devenv", namespace), end="")
+        return
+    session = story.reach(wanted, screen, start=False)
+    desired = story.with_chart(wanted, session, screen).desired
+    more, beyond = rights.of_chart(story.rendered(desired, session, desired.values.tree()), session.kube.kind)
+    print(rights.yaml_text("devenv", namespace, more, beyond), end="")
 
 
 @environment_task

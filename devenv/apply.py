@@ -58,7 +58,7 @@ def remove_additions(kube: Kube, desired: Desired, plan: Plan) -> None:
             if field.new is None and field.by == BY_HAND and field.path.endswith("]")
         ]
         if added and ("apps/v1", kind) in KINDS:
-            path = KINDS[("apps/v1", kind)].path(desired.namespace, name)
+            path = KINDS[("apps/v1", kind)].path(*planning.place(("apps/v1", kind, name), desired.namespace))
             kube.patch(path, drift.removal(added), how="strategic")
 
 
@@ -67,6 +67,12 @@ def upgrade(helm: Helm, desired: Desired, plan: Plan, *, server_side: bool) -> A
     labels = {planning.LABEL: planning.stamp(plan.revision, plan.inputs)}
     values, timeout = desired.values.tree(), desired.timeouts["rollout"]
     return Applying(helm.upgrade(desired.release, desired.chart, values, labels, timeout, server_side), desired)
+
+
+def remember_proof(kube: Kube, desired: Desired, revision: int) -> None:
+    """Notes at the release that this revision was proven: until then the next run does not take it for done."""
+    secret = f"/api/v1/namespaces/{desired.namespace}/secrets/sh.helm.release.v1.{desired.release}.v{revision}"
+    kube.patch(secret, {"metadata": {"labels": {planning.PROVEN: str(revision)}}})
 
 
 class Applying:

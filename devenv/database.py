@@ -43,7 +43,8 @@ def applied(session: Session, desired: Desired) -> list[Object]:
             where=f"release {desired.release} in namespace {desired.namespace}",
             next="inv redeploy",
         )
-    return helming.objects(helming.manifest(session.kube, desired.namespace, desired.release, release.revision))
+    manifest = helming.manifest(session.kube, desired.namespace, desired.release, release.revision)
+    return helming.objects(manifest, desired.namespace)
 
 
 def running(session: Session, desired: Desired) -> Postgres:

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from devenv import lease, look, runlog
+from devenv import charttest, lease, look, runlog
+from devenv import plan as planning
 from devenv.apply import database_name, volume_of
 from devenv.clients import helm as helming
 from devenv.clients.kube import KINDS, Kube
@@ -64,11 +65,15 @@ def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: b
         if desired.bundled:
             _stop_clients_first(session.kube, desired, seen, stage.waits, told)
         stage.waits(f"helm uninstalls {desired.release}")
-        there = desired.release in look.releases(session.kube, desired.namespace)
+        release = look.releases(session.kube, desired.namespace).get(desired.release)
+        there = release is not None
+        left = _left_by_hooks(session.kube, desired, release.revision) if release and not desired.bundled else []
         if there:
             output = session.helm.uninstall(desired.release, desired.timeouts["rollout"])
             if output.code != 0:
                 raise helming.failed(output, desired.release, desired.namespace)
+        for path in left:
+            session.kube.delete(path)
         _wait_for_pods(session.kube, desired, [desired.release], stage.waits, told)
         stage.says(
             f"release {desired.release} removed" if there or jobs else f"release {desired.release} was not there"
@@ -81,6 +86,12 @@ def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: b
         screen.line(f"volume {volume} and its password are kept: inv redeploy takes them up")
         screen.line("to delete them as well: inv destroy --delete-data", "dim")
     return Result(desired.namespace, desired.release, bool(there or jobs), kept=volume)
+
+
+def _left_by_hooks(kube: Kube, desired: Desired, revision: int) -> list[str]:
+    """The Pods and Jobs of hooks, such as the chart's tests, which Helm does not remove with its release."""
+    hooks = helming.hooks(kube, desired.namespace, desired.release, revision)
+    return [KINDS[key[:2]].path(*planning.place(key, desired.namespace)) for key in charttest.leftovers(hooks)]
 
 
 def forget(kube: Kube, desired: Desired, seen: Snapshot, waits: Callable[[str], None], *, clients: bool) -> None:

@@ -6,14 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from devenv import identity, paths, profiles, setflag, settings, target, toggles
+from devenv import chart, identity, paths, profiles, setflag, settings, target, toggles
 from devenv.apply import database_name
+from devenv.chart import Reference
 from devenv.clients.helm import Helm
 from devenv.clients.kube import Kube
-from devenv.errors import InputWrong, Refused
+from devenv.errors import Refused
 from devenv.model import Desired
 from devenv.profiles import Profile
 from devenv.settings import Flags, Settings
@@ -40,46 +41,42 @@ def describe(flags: Flags, project: Path = paths.PROJECT) -> Environment:
     name = said.profile.text or profiles.DEFAULT
     profile = profiles.load(name, folder, said.profile.origin or "the default")
     choices = toggles.decide(profile.toggles, said.toggles)
-    chart, chart_path = _chart(said, profile, project)
+    asked = _chart(said, profile, project)
     values = compose([*profile.layers, *(profiles.overlay(choice, folder) for choice in choices if choice.on)])
-    values = setflag.over(_with_ours(values, profile, chart), said.sets)
+    values = setflag.over(_with_ours(values, profile, asked.name), said.sets)
     timeouts = {**profile.timeouts, **({"rollout": said.timeout} if said.timeout else {})}
     desired = Desired(
         profile=profile.name,
         release=profile.release,
         namespace=said.namespace.text or profile.namespace,
-        chart=str(chart_path or chart),
-        bundled=chart == BUNDLED,
-        chart_path=chart_path,
-        chart_version=profile.chart_version,
+        chart=str(asked.path or asked.name),
+        bundled=asked.name == BUNDLED,
+        chart_path=asked.path,
+        chart_version="" if asked.path else asked.version,
         values=values,
         choices=choices,
         timeouts=timeouts,
+        chart_shown=asked.name if asked.path or not asked.version else f"{asked.name} {asked.version}",
     )
     return Environment(said, profile, desired)
 
 
-def _chart(said: Settings, profile: Profile, project: Path) -> tuple[str, Path | None]:
-    """The chart's name and, where it lies on disk, its folder."""
-    chart, origin = (said.chart.text, said.chart.origin) if said.chart else (profile.chart, f"profile {profile.name}")
-    if chart == BUNDLED:
-        return chart, paths.PACKAGE / "charts" / BUNDLED
-    if not chart.startswith((".", "/", "~")) and ("/" in chart or "://" in chart):
-        return chart, None
-    path = (project / Path(chart).expanduser()).resolve() if not said.chart else Path(chart).expanduser().resolve()
-    if not (path / "Chart.yaml").is_file() and path.suffix != ".tgz":
-        raise InputWrong(
-            f"there is no chart at {chart}",
-            where=origin,
-            why=f"{path} has no Chart.yaml",
-            next=f"--chart {BUNDLED}   (the bundled one), a folder, repo/name or oci://…",
-        )
-    return chart, path
+def _chart(said: Settings, profile: Profile, project: Path) -> Reference:
+    """The chart that was asked for; relative to the project where a file of the project names it."""
+    if not said.chart:
+        text, origin, version = profile.chart, f"profile {profile.name}", profile.chart_version
+    else:
+        text, origin, version = said.chart.text, said.chart.origin, ""
+    if text == BUNDLED:
+        return Reference(BUNDLED, path=paths.PACKAGE / "charts" / BUNDLED)
+    in_project = not said.chart or origin.startswith(".env")
+    found = chart.locate(text, project if in_project else Path.cwd(), origin)
+    return replace(found, version=version or found.version)
 
 
-def _with_ours(values: Values, profile: Profile, chart: str) -> Values:
+def _with_ours(values: Values, profile: Profile, name: str) -> Values:
     """The one value that the tool itself sets, below all layers: the Secret that it makes for the internal database."""
-    if chart != BUNDLED or values.get(("global", "postgresql", "enabled")) is not True:
+    if name != BUNDLED or values.get(("global", "postgresql", "enabled")) is not True:
         return values
     ours = {"backend": {"postgresql": {"existingSecret": database_name(profile.release)}}}
     return compose([leaves(ours, Origin("devenv")), values.leaves])

@@ -110,6 +110,11 @@ def newest(snapshot: Snapshot, workload: Workload) -> list[Pod]:
     return [pod for pod in pods if pod.template == template] if template else pods
 
 
+def of_pod(snapshot: Snapshot, pod: Pod) -> list[Problem]:
+    """What stands in the way of a pod that no workload owns, or whose owner is of no interest."""
+    return _pod_problems(snapshot, pod, pod.component, f"Pod/{pod.name}")
+
+
 def troubled(snapshot: Snapshot) -> list[tuple[Pod, Container]]:
     """The containers that failed, or run without being ready, those that failed first."""
     found = [

@@ -76,7 +76,7 @@ def rollback(environment: Environment, screen: Screen, wanted: str) -> dict[str,
         found = read(session, desired)
         where = f"release {desired.release} in namespace {desired.namespace}"
         current, target = found[-1], revisions.choose(found, wanted, where)
-        objects = helming.objects(target.manifest)
+        objects = helming.objects(target.manifest, desired.namespace)
         _refuse(environment, session, current, target, objects)
         _images(session, screen, desired, objects)
         _apply(session, screen, desired, current, target, objects)
@@ -100,7 +100,7 @@ def _refuse(
     desired, kube = environment.desired, session.kube
     where = f"revision {target.number} of release {desired.release} in namespace {desired.namespace}"
     lasting = [object for object in objects if not planning.hook(object)]
-    applied = helming.objects(current.manifest)
+    applied = helming.objects(current.manifest, desired.namespace)
     keys = {planning.key(object) for object in (*lasting, *applied)}
     release = look.releases(kube, desired.namespace).get(desired.release)
     if release is not None and release.status.startswith("pending-"):

@@ -17,6 +17,7 @@ from typing import Any
 from devenv.clients.kube import METADATA_ONLY, Denied, Gone, Kube, NotThere, Object
 from devenv.errors import Failure
 from devenv.model import Claim, Container, Event, Job, Node, Pod, Release, ReplicaSet, Snapshot, Workload
+from devenv.plan import place
 from devenv.reference import full
 
 COALESCE = 0.05  # seconds: changes that come together make one snapshot
@@ -320,17 +321,17 @@ def releases(kube: Kube, namespace: str) -> dict[str, Release]:
 
 
 def live(kube: Kube, namespace: str, keys: Iterable[tuple[str, str, str]]) -> dict[tuple[str, str, str], Object | None]:
-    """The live objects behind (apiVersion, kind, name) keys; None where there is none. One list for each kind."""
-    wanted = list(keys)
-    kinds = sorted({(api_version, kind) for api_version, kind, _ in wanted})
+    """The live objects behind the keys of a plan; None where there is none. One list for each kind and namespace."""
+    wanted = {key: place(key, namespace) for key in keys}
+    kinds = sorted({(where, *key[:2]) for key, (where, _) in wanted.items()})
     with ThreadPoolExecutor(8) as pool:
-        lists = list(pool.map(lambda kind: _objects(kube, namespace, *kind), kinds))
+        lists = list(pool.map(lambda kind: _objects(kube, *kind), kinds))
     there = {
         (*kind, object["metadata"]["name"]): object
         for kind, objects in zip(kinds, lists, strict=True)
         for object in objects
     }
-    return {key: there.get(key) for key in wanted}
+    return {key: there.get((where, *key[:2], name)) for key, (where, name) in wanted.items()}
 
 
 def _objects(kube: Kube, namespace: str, api_version: str, kind: str) -> list[Object]:

@@ -17,7 +17,11 @@ from devenv.values import Values
 
 @dataclass(frozen=True)
 class Desired:
-    """What the environment should be; `timeouts` in seconds by name."""
+    """What the environment should be; `timeouts` in seconds by name.
+
+    `chart` is what Helm is given, `chart_shown` what the user wrote; `chart_digest` is known once the chart is on disk
+    with all that it depends on.
+    """
 
     profile: str
     release: str
@@ -29,6 +33,8 @@ class Desired:
     values: Values
     choices: tuple[Choice, ...]
     timeouts: Mapping[str, float]
+    chart_shown: str = ""
+    chart_digest: str = ""
 
     def choice(self, name: str) -> Choice:
         return next(choice for choice in self.choices if choice.toggle.name == name)

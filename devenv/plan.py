@@ -18,6 +18,7 @@ from devenv.causes import BY_HAND
 from devenv.model import Change, Field, Plan, Release, Setting
 
 LABEL = "devenv.inputs"
+PROVEN = "devenv.proven"
 Object = dict[str, Any]
 Key = tuple[str, str, str]
 
@@ -36,7 +37,17 @@ class Seen:
 
 
 def key(object: Mapping[str, Any]) -> Key:
-    return (object["apiVersion"], object["kind"], object["metadata"]["name"])
+    """What names an object in its release; of one in another namespace, the name is `namespace/name`."""
+    meta = object["metadata"]
+    own = meta.get("name") or meta["generateName"]
+    name = f"{meta['namespace']}/{own}" if meta.get("namespace") else own
+    return (object["apiVersion"], object["kind"], name)
+
+
+def place(object_key: Key, home: str) -> tuple[str, str]:
+    """Namespace and name of an object; `home` is the release's namespace."""
+    namespace, _, name = object_key[2].rpartition("/")
+    return namespace or home, name
 
 
 def hook(object: Mapping[str, Any]) -> str:
@@ -66,6 +77,11 @@ def unchanged(release: Release | None, inputs: str) -> bool:
     if release is None or release.status != "deployed":
         return False
     return release.labels.get(LABEL) == stamp(release.revision, inputs)
+
+
+def proven(release: Release | None) -> bool:
+    """Whether the newest revision was proven to work; the label counts only on the revision that it names."""
+    return release is not None and release.labels.get(PROVEN) == str(release.revision)
 
 
 def make(inputs: str, wanted: Sequence[Object], seen: Seen) -> Plan:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from devenv import documents, toggles
+from devenv.chart import on_disk
 from devenv.documents import Document, KeyPath
 from devenv.errors import InputWrong
 from devenv.settings import LABEL, nearest, seconds
@@ -197,8 +198,12 @@ def _matching(value: Any, pattern: re.Pattern[str], document: Document, key: str
 
 def _inside(chart: str, project: Path, document: Document) -> str:
     """A chart that a profile names by path must lie in the project."""
-    if chart.startswith((".", "/")):
-        inside = project.resolve() in (project / chart).resolve().parents
+    if not chart:
+        raise InputWrong("chart has no name", where=document.at(("chart",)), next=f"mend {document.file}")
+    path = on_disk(chart, project)
+    by_path = chart.startswith((".", "/", "~")) or ".." in Path(chart).parts or path.exists()
+    if by_path and "://" not in chart:
+        inside = project.resolve() in path.parents
         if not inside:
             raise InputWrong(
                 "a profile's chart must lie in the project",

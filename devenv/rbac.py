@@ -5,13 +5,16 @@ Helm keeps its releases in Secrets, so it must list and write them; the bound na
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+
+from devenv.clients.kube import Kind
 
 READ = ["get", "list", "watch"]
 WRITE = [*READ, "create", "update", "patch", "delete"]
 
-# API group, resources, verbs, why
-RULES: tuple[tuple[str, list[str], list[str], str], ...] = (
+Rule = tuple[str, list[str], list[str], str]  # API group, resources, verbs, why
+RULES: tuple[Rule, ...] = (
     ("", ["secrets", "configmaps", "services", "serviceaccounts"], WRITE, "the release, its objects, the password"),
     ("", ["persistentvolumeclaims"], [*READ, "delete"], "the volume; delete is for destroy --delete-data"),
     ("", ["pods", "events"], READ, "the rollout, and why it fails"),
@@ -25,9 +28,27 @@ RULES: tuple[tuple[str, list[str], list[str], str], ...] = (
 )
 
 
-def role(name: str, namespace: str) -> dict[str, Any]:
+def of_chart(objects: Sequence[Mapping[str, Any]], kind_of: Callable[[str, str], Kind]) -> tuple[list[Rule], list[str]]:
+    """What a user's own chart needs beside the fixed rules, and what no Role of this namespace can allow."""
+    more: dict[tuple[str, str], Rule] = {}
+    beyond: list[str] = []
+    for object in objects:
+        version, title = str(object["apiVersion"]), f"{object['kind']}/{object['metadata'].get('name', '')}"
+        kind = kind_of(version, object["kind"])
+        if not kind.namespaced or object["metadata"].get("namespace"):
+            beyond.append(title)
+            continue
+        group = version.rpartition("/")[0]
+        if not any(group == rule[0] and kind.plural in rule[1] and rule[2] == WRITE for rule in RULES):
+            more[(group, kind.plural)] = (group, [kind.plural], WRITE, f"the chart's {title}")
+    return list(more.values()), beyond
+
+
+def role(name: str, namespace: str, more: Sequence[Rule] = ()) -> dict[str, Any]:
     """The Role."""
-    rules = [{"apiGroups": [group], "resources": resources, "verbs": verbs} for group, resources, verbs, _ in RULES]
+    rules = [
+        {"apiGroups": [group], "resources": resources, "verbs": verbs} for group, resources, verbs, _ in (*RULES, *more)
+    ]
     return {
         "apiVersion": "rbac.authorization.k8s.io/v1",
         "kind": "Role",
@@ -53,10 +74,12 @@ def account(name: str, namespace: str) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def yaml_text(name: str, namespace: str) -> str:
+def yaml_text(name: str, namespace: str, more: Sequence[Rule] = (), beyond: Sequence[str] = ()) -> str:
     """All of it, to pipe into `kubectl apply -f -`."""
     import yaml
 
-    documents = [role(name, namespace), *account(name, namespace)]
-    comments = "".join(f"# {group or 'core'}: {', '.join(resources)}: {why}\n" for group, resources, _, why in RULES)
+    documents = [role(name, namespace, more), *account(name, namespace)]
+    rules = (*RULES, *more)
+    comments = "".join(f"# {group or 'core'}: {', '.join(resources)}: {why}\n" for group, resources, _, why in rules)
+    comments += "".join(f"# not in it, being outside of namespace {namespace}: {title}\n" for title in beyond)
     return comments + yaml.safe_dump_all(documents, sort_keys=False)

@@ -7,22 +7,20 @@ Records are passed forward; each stage tells what it did. Interrupted at any mom
 
 from __future__ import annotations
 
-import hashlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devenv import apply, causes, destroy, documents, external, lease, look, proof, runlog, secret, watch
+from devenv import apply, causes, chart, charttest, destroy, external, lease, look, proof, runlog, secret, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.clients import shell
 from devenv.clients.shell import Output
 from devenv.environment import Environment, Session, connect, kubectl_argv
-from devenv.errors import Failure, Refused
+from devenv.errors import Failure, InputWrong, Refused
 from devenv.model import Desired, Plan, Setting, Snapshot
 from devenv.report import Screen
 
@@ -82,11 +80,11 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
     """Brings the environment to what it should be, and proves it."""
     started = time.monotonic()
     session = reach(environment, screen, start=True)
-    environment, given = _given(environment, session, how)
+    environment, given = _given(with_chart(environment, session, screen), session, how)
     desired = environment.desired
     drawn = _plan(environment, session, screen)
     if drawn.plan.nothing_to_do and not how.fresh:
-        proven = prove(desired, session, screen, temporal=desired.temporal) if how.smoke else None
+        proven = _outstanding(desired, session, screen, drawn, how)
         return Result(drawn.plan, drawn.plan.revision - 1, proven, time.monotonic() - started)
     if environment.desired.choice("external-postgres").on:
         screen.secrets.add(external.check(session.kube, environment.desired))
@@ -104,6 +102,7 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
         password = _secret(environment, session, screen, drawn)
         _rollout(environment, session, screen, drawn, password)
         proven = prove(desired, session, screen, temporal=desired.temporal)
+        apply.remember_proof(session.kube, desired, drawn.plan.revision)
         secret.remember(session.kube, desired)
     return Result(drawn.plan, drawn.plan.revision, proven, time.monotonic() - started)
 
@@ -116,6 +115,17 @@ def _given(environment: Environment, session: Session, how: How) -> tuple[Enviro
 
     found = built.find(how.images, environment, session)
     return built.over(environment, found), found
+
+
+def _outstanding(desired: Desired, session: Session, screen: Screen, drawn: Drawn, how: How) -> proof.Proof | None:
+    """The proof of a release that is as it should be: where one is wanted, or the run that deployed it had none."""
+    before = planning.proven(drawn.seen.release)
+    if before and not how.smoke:
+        return None
+    proven = prove(desired, session, screen, temporal=desired.temporal)
+    if not before:
+        apply.remember_proof(session.kube, desired, drawn.plan.revision - 1)
+    return proven
 
 
 def _refuse(environment: Environment, plan: Plan) -> None:
@@ -162,20 +172,35 @@ def reach(environment: Environment, screen: Screen, *, start: bool) -> Session:
     return session
 
 
+def with_chart(environment: Environment, session: Session, screen: Screen) -> Environment:
+    """The same with its chart on disk, whole; what has to be fetched for it is a stage of its own, told in one line."""
+    told: list[str] = []
+    with screen.stage("chart") as stage:
+
+        def waits(text: str) -> None:
+            told.append(text.replace("fetching", "fetched", 1))
+            stage.waits(text)
+
+        desired = chart.ready(environment.desired, session.helm, waits)
+        if told:
+            stage.says(*told)
+    return replace(environment, desired=desired)
+
+
 def draw(environment: Environment, session: Session, waits: Callable[[str], None]) -> Drawn:
     """Looks at the cluster and makes the plan. Renders the chart only where the inputs changed."""
-    desired, kube = environment.desired, session.kube
+    desired, kube = chart.ready(environment.desired, session.helm, waits), session.kube
     waits("looking at the cluster")
     snapshot = look.once(kube, desired.namespace)
     release = look.releases(kube, desired.namespace).get(desired.release)
     before = helming.content(kube, desired.namespace, desired.release, release.revision) if release else {}
-    applied = helming.objects(str(before.get("manifest") or ""))
+    applied = helming.objects(str(before.get("manifest") or ""), desired.namespace)
     inputs = _inputs(desired, session)
     wanted, other = applied, ""
     settings: tuple[Setting, ...] = ()
     if not planning.unchanged(release, inputs):
         waits("rendering the chart")
-        wanted = _rendered(desired, session, desired.values.tree())
+        wanted = rendered(desired, session, desired.values.tree())
         settings = causes.settings(before.get("config") or {}, desired.values) if release else ()
         other = _other_chart(before, desired)
     lasting = [object for object in wanted if not planning.hook(object)]
@@ -188,20 +213,26 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
     return Drawn(plan, tuple(wanted), seen, snapshot, before)
 
 
-def _rendered(desired: Desired, session: Session, values: Mapping[str, Any]) -> list[Object]:
-    text = session.helm.render(desired.release, desired.chart, values, session.version, desired.chart_version)
-    return helming.objects(text)
+def rendered(desired: Desired, session: Session, values: Mapping[str, Any]) -> list[Object]:
+    """What the chart on disk comes to with these values; hooks are among it. Raises InputWrong."""
+    text = session.helm.render(desired.release, desired.chart, values, session.version)
+    objects = helming.objects(text, desired.namespace)
+    if ("v1", "Namespace", desired.namespace) in {planning.key(object) for object in objects}:
+        raise InputWrong(
+            f"the chart holds namespace {desired.namespace}, which it is deployed to",
+            where=f"chart {desired.chart_shown}",
+            why="to remove the release would remove the namespace with all data in it",
+            next="take it out of the chart: devenv makes the namespace",
+        )
+    return objects
 
 
 def _other_chart(before: Mapping[str, Any], desired: Desired) -> str:
     """The chart of the revision before, where it is not the one of now by name or version."""
     meta = (before.get("chart") or {}).get("metadata") or {}
-    chart = f"{meta.get('name', '')} {meta.get('version', '')}".strip()
-    file = desired.chart_path / "Chart.yaml" if desired.chart_path else None
-    if not meta or file is None or not file.is_file():
-        return ""
-    now = documents.read(file, file.name).tree
-    return chart if chart != f"{now.get('name', '')} {now.get('version', '')}".strip() else ""
+    was = f"{meta.get('name', '')} {meta.get('version', '')}".strip()
+    now = chart.title(desired.chart_path) if desired.chart_path else ""
+    return was if was and now and was != now else ""
 
 
 MOST = 8  # settings that a plan is rendered without, to see what comes from each
@@ -218,7 +249,7 @@ def explained(environment: Environment, session: Session, drawn: Drawn) -> Plan:
     def fields(setting: Setting) -> causes.Fields:
         try:
             return planning.differences(
-                drawn.wanted, _rendered(desired, session, causes.without(values, setting, config))
+                drawn.wanted, rendered(desired, session, causes.without(values, setting, config))
             )
         except Failure:
             return frozenset()  # the chart does not render without it: that says nothing about fields
@@ -232,38 +263,33 @@ def explained(environment: Environment, session: Session, drawn: Drawn) -> Plan:
             by = dict(zip(named, pool.map(fields, settings), strict=True))
     database = secret.step(session.kube, desired) if secret.ours(desired) else ""
     made = replace(plan, changes=causes.attribute(plan.changes, by, rest))
-    return replace(made, steps=planning.steps(made, drawn.wanted, database, _proof_step(desired)))
+    return replace(made, steps=planning.steps(made, drawn.wanted, database, _proof_step(desired, drawn.wanted)))
 
 
-def _proof_step(desired: Desired) -> str:
+def _proof_step(desired: Desired, wanted: Sequence[Object]) -> str:
+    if not desired.bundled:
+        return "the chart's own tests" if any("test" in planning.hook(object) for object in wanted) else ""
     if not desired.sample_backend:
-        return "a workflow of Temporal's own worker" if desired.bundled and desired.temporal else ""
+        return "a workflow of Temporal's own worker" if desired.temporal else ""
     return "a workflow through backend, listed by visibility" if desired.temporal else "a request through backend"
 
 
 def _inputs(desired: Desired, session: Session) -> str:
     """The hash of all that goes into the release."""
-    chart = _folder_hash(desired.chart_path) if desired.chart_path else f"{desired.chart} {desired.chart_version}"
     helm = f"{session.helm.program.resolve()} {session.helm.program.stat().st_size}"
-    return planning.fingerprint([chart, desired.values.tree(), helm, session.version])
-
-
-def _folder_hash(path: Path) -> str:
-    digest = hashlib.sha256()
-    files = sorted(path.rglob("*")) if path.is_dir() else [path]
-    for file in files:
-        if file.is_file():
-            digest.update(f"{file.relative_to(path)}\0".encode() + file.read_bytes() + b"\0")
-    return digest.hexdigest()
+    return planning.fingerprint([desired.chart_digest, desired.values.tree(), helm, session.version])
 
 
 def goal(desired: Desired, objects: Sequence[Object], before: Snapshot | None = None) -> watch.Goal:
-    """What must become ready: the release's workloads and Jobs. Failed Jobs of `before` are of an earlier run."""
+    """What must become ready: the release's workloads and Jobs, as far as they are in its namespace. Failed Jobs of
+    `before` are of an earlier run."""
     workloads: list[str] = []
     jobs: list[str] = []
     watched: list[str] = []
     for object in objects:
         title, hook = planning.title(planning.key(object)), planning.hook(object)
+        if planning.place(planning.key(object), "")[0]:
+            continue
         if object["kind"] in WORKLOADS and not hook:
             workloads.append(title)
         elif object["kind"] == "Job" and "test" not in hook:
@@ -305,7 +331,7 @@ def summary(desired: Desired, plan: Plan) -> tuple[str, ...]:
 
 def _asked(desired: Desired) -> str:
     if not desired.bundled:
-        return f"chart {desired.chart}"
+        return f"chart {desired.chart_shown}"
     temporal = desired.choice("temporal")
     database = "internal PostgreSQL" if desired.internal_postgres else "external PostgreSQL"
     by = {"default": "", "the environment": f" ({temporal.toggle.variable})"}.get(
@@ -364,7 +390,7 @@ def _rollout(
 
     def applied(before: watch.Goal) -> watch.Goal:
         manifest = helming.manifest(session.kube, desired.namespace, desired.release, drawn.plan.revision)
-        now = goal(desired, helming.objects(manifest), drawn.snapshot)
+        now = goal(desired, helming.objects(manifest, desired.namespace), drawn.snapshot)
         return replace(now, watched=(*before.watched, *now.watched))
 
     with screen.stage("rollout") as stage:
@@ -404,8 +430,12 @@ def _heal(environment: Environment, session: Session, screen: Screen, drawn: Dra
 
 
 def prove(desired: Desired, session: Session, screen: Screen, *, temporal: bool) -> proof.Proof | None:
-    """A request through the backend, with `temporal` as a workflow; None where there is nothing that could be asked."""
-    if not desired.bundled or not (desired.sample_backend or temporal):
+    """A request through the backend, with `temporal` as a workflow; None where there is nothing that could be asked. A
+    user's own chart is proven by the tests that it brings."""
+    if not desired.bundled:
+        charttest.prove(session, desired, screen)
+        return None
+    if not (desired.sample_backend or temporal):
         return None
     with screen.stage("proof") as stage:
         seen = look.once(session.kube, desired.namespace)

@@ -110,7 +110,7 @@ def _database(session: Session, desired: Desired, seen: Snapshot, claim: str, wa
     rendered = session.helm.render(desired.release, desired.chart, desired.values.tree(), session.version)
     kube.delete(path)
     _gone(kube, path, waits)
-    kube.create(path.rpartition("/")[0], own_pod(helming.objects(rendered), name, own, claim))
+    kube.create(path.rpartition("/")[0], own_pod(helming.objects(rendered, desired.namespace), name, own, claim))
     try:
         yield _answering(session, desired, own, waits)
     finally:

@@ -22,7 +22,7 @@ from devenv.model import Plan, Snapshot
 from devenv.report import Screen, Told, redacted
 
 KEPT = 20
-LOOKING = frozenset({"cluster", "plan", "proof"})  # steps that change nothing
+LOOKING = frozenset({"cluster", "chart", "plan", "proof"})  # steps that change nothing
 NAME = re.compile(r"\d{8}-\d{6}-[-a-z0-9.]+")
 
 

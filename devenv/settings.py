@@ -188,6 +188,15 @@ def look_and_feel() -> tuple[bool, bool]:
     return _truthy(os.environ.get("CI", "")), not os.environ.get("NO_COLOR")
 
 
+def helm_repositories() -> Path:
+    """Helm's list of chart repositories. Source: helm.sh/docs/helm/helm, its table of environment variables."""
+    if os.environ.get("HELM_REPOSITORY_CONFIG"):
+        return Path(os.environ["HELM_REPOSITORY_CONFIG"])
+    mac = sys.platform == "darwin"
+    general = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ("Library/Preferences" if mac else ".config"))
+    return Path(os.environ.get("HELM_CONFIG_HOME") or general / "helm") / "repositories.yaml"
+
+
 def bypass_proxy(host: str) -> None:
     """Keeps this process and the programs that it runs from asking a proxy for a host that only this machine has."""
     for name in ("NO_PROXY", "no_proxy"):

@@ -16,6 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+from devenv import context as one_context
 from devenv.errors import Refused
 from devenv.profiles import Profile
 from devenv.settings import Settings
@@ -75,7 +76,8 @@ def merged(settings: Settings) -> dict[str, Any]:
             merged["current-context"] = config.get("current-context") or ""
         for key in ("contexts", "clusters", "users"):
             known = {entry["name"] for entry in merged[key]}
-            entries = [entry for entry in config.get(key) or [] if isinstance(entry, dict) and entry.get("name")]
+            listed = config.get(key) if isinstance(config.get(key), list) else []
+            entries = [entry for entry in listed or [] if isinstance(entry, dict) and entry.get("name")]
             merged[key] += [_absolute(entry, path.parent) for entry in entries if entry["name"] not in known]
     return merged
 
@@ -90,7 +92,10 @@ def _parse(path: Path, *, must: bool) -> dict[str, Any]:
     try:
         config = yaml.load(path.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, UnicodeDecodeError) as error:
-        raise Refused(f"the kubeconfig {path} cannot be read", where=str(path), why=str(error)[:200]) from None
+        why = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise Refused(
+            f"the kubeconfig {path} cannot be read", where=str(path), why=str(why), next=f"ls -l {path}"
+        ) from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"{path}:{mark.line + 1}" if mark else str(path)
@@ -102,22 +107,22 @@ def _parse(path: Path, *, must: bool) -> dict[str, Any]:
     return config
 
 
-_FILES = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
-
-
 def _absolute(entry: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """File names of a kubeconfig are relative to it."""
     whole = dict(entry)
     for part in ("cluster", "user"):
         if isinstance(whole.get(part), dict):
             inner = dict(whole[part])
-            inner.update({key: str(folder / inner[key]) for key in _FILES if inner.get(key)})
+            inner.update({key: str(folder / str(inner[key])) for key in one_context.FILES if inner.get(key)})
+            plugin = inner.get("exec")
+            if isinstance(plugin, dict) and "/" in str(plugin.get("command") or ""):
+                inner["exec"] = {**plugin, "command": str(folder / plugin["command"])}
             whole[part] = inner
     return whole
 
 
 def _private_copy(config: Mapping[str, Any], context: str, origin: str) -> Path:
-    named = {entry["name"]: entry.get("context") or {} for entry in config["contexts"]}
+    named = {entry["name"]: entry.get("context") for entry in config["contexts"]}
     if context not in named:
         raise Refused(
             f"no kubeconfig has a context {context}",
@@ -125,17 +130,17 @@ def _private_copy(config: Mapping[str, Any], context: str, origin: str) -> Path:
             why="there are: " + (", ".join(sorted(named)) or "none"),
             next="kubectl config get-contexts",
         )
-    entry = named[context]
-    clusters = [cluster for cluster in config["clusters"] if cluster["name"] == entry.get("cluster")]
-    if not clusters:
-        raise Refused(f"context {context} names a cluster that is not there", where=str(entry.get("cluster")))
+    entry = named[context] if isinstance(named[context], dict) else {}
+    cluster = _part(config, entry, context, "cluster")
+    user = _part(config, entry, context, "user") if entry.get("user") else {}
+    one_context.check(context, origin, cluster, user)
     copy = {
         "apiVersion": "v1",
         "kind": "Config",
         "current-context": context,
         "contexts": [{"name": context, "context": entry}],
-        "clusters": clusters,
-        "users": [user for user in config["users"] if user["name"] == entry.get("user")],
+        "clusters": [{"name": entry["cluster"], "cluster": cluster}],
+        "users": [{"name": entry["user"], "user": user}] if entry.get("user") else [],
     }
     folder = Path(tempfile.mkdtemp(prefix="devenv-"))
     atexit.register(_remove, folder)
@@ -143,6 +148,20 @@ def _private_copy(config: Mapping[str, Any], context: str, origin: str) -> Path:
     path.touch(mode=0o600)
     path.write_text(json.dumps(copy))
     return path
+
+
+def _part(config: Mapping[str, Any], entry: Mapping[str, Any], context: str, kind: str) -> dict[str, Any]:
+    """The cluster or user that a context names. Raises Refused."""
+    name = entry.get(kind)
+    found = next((one.get(kind) for one in config[f"{kind}s"] if one["name"] == name), None)
+    if not isinstance(found, dict):
+        raise Refused(
+            f"context {context} names a {kind} that is not there",
+            where=f"context {context}, {kind} {name or '(none)'}",
+            why="there are: " + (", ".join(one["name"] for one in config[f"{kind}s"]) or "none"),
+            next="kubectl config view",
+        )
+    return found
 
 
 def _remove(folder: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 
 from devenv import forward, rbac
+from devenv.clients import kube
 
 
 def service(name: str, *ports: tuple[str, int], headless: bool = False) -> dict[str, Any]:
@@ -33,6 +34,27 @@ def test_web_and_grpc_ports_are_forwarded_and_nothing_else() -> None:
 def test_two_ways_never_share_a_local_port() -> None:
     taken: set[int] = set()
     assert forward._free(65001, taken) != forward._free(65001, taken)
+
+
+def test_a_users_own_chart_needs_what_it_is_made_of() -> None:
+    kinds = {"Pod": kube.Kind("/api/v1", "pods"), "Thing": kube.Kind("/apis/acme.io/v1", "things"),
+             "Service": kube.Kind("/api/v1", "services"), "ClusterRole": kube.Kind("/x", "clusterroles", namespaced=False)}  # fmt: skip
+    objects = [
+        {"apiVersion": "acme.io/v1" if kind == "Thing" else "v1", "kind": kind, "metadata": {"name": "x", **where}}
+        for kind, where in (
+            ("Pod", {}),
+            ("Thing", {}),
+            ("Thing", {"namespace": "y"}),
+            ("Service", {}),
+            ("ClusterRole", {}),
+        )
+    ]
+    more, beyond = rbac.of_chart(objects, lambda _, kind: kinds[kind])
+    assert [(group, resources, verbs) for group, resources, verbs, _ in more] == [
+        ("", ["pods"], rbac.WRITE),
+        ("acme.io", ["things"], rbac.WRITE),
+    ]
+    assert beyond == ["Thing/x", "ClusterRole/x"]
 
 
 def test_the_role_is_bound_to_one_namespace_and_asks_for_no_more_than_its_rules() -> None:

@@ -68,5 +68,51 @@ def test_the_reason_is_helms_last_error_without_its_wrapping(stderr: str, reason
     assert helm.reason(Output(1, "", stderr)) == reason
 
 
-def test_the_objects_of_a_manifest() -> None:
-    assert [entry["kind"] for entry in helm.objects("---\n# empty\n---\nkind: A\n---\nkind: B\n")] == ["A", "B"]
+MANIFEST = """---
+# empty
+---
+{apiVersion: v1, kind: A, metadata: {name: a, namespace: home}}
+---
+{kind: List, items: [{apiVersion: v1, kind: B, metadata: {name: b}}, {apiVersion: v1, kind: C, metadata: {name: c}}]}
+---
+{apiVersion: v1, kind: D, metadata: {name: d, namespace: abroad}}
+"""
+
+
+def test_only_an_object_of_another_namespace_says_its_own() -> None:
+    assert [entry["metadata"].get("namespace") for entry in helm.objects(MANIFEST, "home")] == [
+        None,
+        None,
+        None,
+        "abroad",
+    ]
+
+
+def test_the_objects_of_a_manifest_those_of_a_list_one_by_one() -> None:
+    assert [entry["kind"] for entry in helm.objects(MANIFEST, "home")] == ["A", "B", "C", "D"]
+
+
+AS_GO = {
+    "2024-01-01": "2024-01-01",
+    "12:30": "12:30",
+    "1:30.5": "1:30.5",
+    "=": "=",
+    "12": 12,
+    "1.5": 1.5,
+    "yes": True,
+    "0x1f": 31,
+}
+
+
+@pytest.mark.parametrize(("text", "value"), AS_GO.items())
+def test_yaml_is_read_as_go_reads_it(text: str, value: object) -> None:
+    [found] = helm.objects(f"{{apiVersion: v1, kind: A, metadata: {{name: a}}, x: {text}}}", "home")
+    assert found["x"] == value
+
+
+@pytest.mark.parametrize(
+    "text", ["just: this", "- a", "plain", "{apiVersion: v1, kind: A}", "{apiVersion: v1, kind: List, items: [x]}"]
+)
+def test_what_is_no_object_is_wrong_input(text: str) -> None:
+    with pytest.raises(InputWrong):
+        helm.objects(text, "home")

@@ -147,6 +147,9 @@ PROFILES = {
     "a parent by path": ("extends: ../../etc/passwd\n", "profiles/mine.yaml:1", "no profile"),
     "itself": ("extends: mine\n", "profiles/mine.yaml:1", "circle"),
     "a chart outside": ("chart: ../../x\n", "profiles/mine.yaml:1", "must lie in the project"),
+    "a chart of somebody's home": ("chart: ~/x\n", "profiles/mine.yaml:1", "must lie in the project"),
+    "a chart that leads out": ("chart: profiles/../../x\n", "profiles/mine.yaml:1", "must lie in the project"),
+    "a chart without a name": ("chart: {version: 1.0.0}\n", "profiles/mine.yaml:1", "has no name"),
     "an absolute chart": ("chart: /etc\n", "profiles/mine.yaml:1", "must lie in the project"),
     "a wrong timeout": ("timeouts: {rollout: soon}\n", "profiles/mine.yaml:1", "is no time"),
     "an unknown timeout": ("timeouts: {rolout: 1m}\n", "profiles/mine.yaml:1", "no timeout"),
@@ -204,3 +207,30 @@ def test_production_touches_no_context_by_itself(project: Path) -> None:
     said = environment.describe(Flags(profile="production"), project)
     with pytest.raises(Refused, match="may not touch"):
         target.choose(said.settings, said.profile)
+
+
+def chart_of(project: Path, **flags: str) -> tuple[str, str]:
+    desired = environment.describe(Flags(profile="mine", **flags), project).desired  # type: ignore[arg-type]
+    return desired.chart, desired.chart_version
+
+
+def test_the_version_belongs_to_the_chart_that_names_it(project: Path) -> None:
+    profile(project, "extends: dev\nchart: {name: mine/web, version: 1.2.3}\n")
+    assert chart_of(project) == ("mine/web", "1.2.3")
+    assert chart_of(project, chart="other/web") == ("other/web", "")
+    assert chart_of(project, chart="other/web:2.0.0") == ("other/web", "2.0.0")
+
+
+def test_a_chart_is_relative_to_who_names_it(
+    project: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    for place in (project, elsewhere):
+        (place / "web").mkdir()
+        (place / "web" / "Chart.yaml").write_text("name: web\nversion: 1.0.0\n")
+    monkeypatch.chdir(elsewhere)
+    profile(project, "extends: dev\nchart: ./web\n")
+    assert chart_of(project)[0] == str(project / "web")
+    assert chart_of(project, chart="web")[0] == str(elsewhere / "web")
+    (project / ".env").write_text("DEVENV_CHART=web\n")
+    assert chart_of(project)[0] == str(project / "web")

@@ -31,6 +31,14 @@ def test_a_program_that_is_not_there_ends_with_127() -> None:
     assert shell.run(["/no/such/program"]).code == 127
 
 
+def test_a_file_that_is_no_program_ends_with_126(tmp_path: Path) -> None:
+    (tmp_path / "binary").write_bytes(b"\x7fNOPE")
+    (tmp_path / "binary").chmod(0o755)
+    output = shell.run([tmp_path / "binary"])
+    assert output.code == 126
+    assert "Exec format error" in output.stderr
+
+
 def test_a_killed_program_ends_with_128_and_the_signal() -> None:
     assert shell.run(["sh", "-c", "kill -9 $$"]).code == 128 + signal.SIGKILL
 

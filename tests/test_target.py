@@ -33,6 +33,7 @@ CONFIG = {
 @pytest.fixture
 def kubeconfig(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "config"
+    (tmp_path / "ca.crt").write_text("-----BEGIN CERTIFICATE-----")
     path.write_text(yaml.safe_dump(CONFIG))
     monkeypatch.setenv("KUBECONFIG", str(path))
     return path
@@ -69,6 +70,13 @@ REFUSED = {
 def test_a_context_is_refused_when_it_is(kubeconfig: Path, context: str, what: str) -> None:
     with pytest.raises(Refused, match=what):
         choose(context=context)
+
+
+def test_a_switch_in_another_terminal_changes_nothing(kubeconfig: Path) -> None:
+    copy = choose().kubeconfig
+    assert copy is not None
+    kubeconfig.write_text(yaml.safe_dump({**CONFIG, "current-context": "prod"}))
+    assert json.loads(copy.read_text())["current-context"] == "kind-one"
 
 
 def test_embedded_always_means_our_own(kubeconfig: Path) -> None:

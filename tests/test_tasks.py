@@ -91,7 +91,10 @@ def test_exit_code_3_for_a_context_that_is_not_allowed(tmp_path: Path) -> None:
 
 def test_exit_code_3_for_a_cluster_that_does_not_answer(tmp_path: Path) -> None:
     config = tmp_path / "config"
-    cluster = {"clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}], "users": []}
+    cluster = {
+        "clusters": [{"name": "c", "cluster": {"server": "https://127.0.0.1:1"}}],
+        "users": [{"name": "u", "user": {"token": "t"}}],
+    }
     contexts = {"contexts": [{"name": "kind-x", "context": {"cluster": "c", "user": "u"}}], "current-context": "kind-x"}
     config.write_text(json.dumps({**cluster, **contexts}))
     output = inv("status", home=tmp_path, KUBECONFIG=str(config))

@@ -1,6 +1,7 @@
 """Runs Helm, and reads what it keeps. Values go in by standard input, never by argv.
 
-Every call names kubeconfig, context and namespace; HELM_* variables of the user's environment do not reach it.
+Every call on a cluster names kubeconfig, context and namespace; of the HELM_* variables of the user's environment only
+those reach it that say where charts come from.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,12 @@ from devenv.clients.kube import Kube, NotThere, Object
 from devenv.errors import InputWrong, Refused, StepFailed
 
 HISTORY = "10"
+# Where the user's repositories, registry logins and downloaders are.
+HOMES = (
+    *("HELM_CONFIG_HOME", "HELM_CACHE_HOME", "HELM_DATA_HOME", "HELM_PLUGINS"),
+    *("HELM_REPOSITORY_CONFIG", "HELM_REGISTRY_CONFIG"),
+)
+FETCH_TIMEOUT = 120.0  # seconds for one repository, registry or chart
 
 
 @dataclass(frozen=True)
@@ -95,6 +103,14 @@ class Helm:
         words += ["--server-side=true", "--force-conflicts"]
         return shell.Running(self.argv(*words), drop=("HELM_",))
 
+    def elsewhere(self, *words: str, env: Mapping[str, str]) -> shell.Output:
+        """Runs Helm on charts, without a cluster; ended when it takes too long."""
+        return shell.run([self.program, *words], env=env, timeout=FETCH_TIMEOUT, drop=("HELM_",), keep=HOMES)
+
+    def test(self, release: str, timeout: float) -> shell.Running:
+        """Starts the release's own tests."""
+        return shell.Running(self.argv("test", release, "--timeout", f"{timeout:.0f}s"), drop=("HELM_",))
+
     def uninstall(self, release: str, timeout: float) -> shell.Output:
         return self.run("uninstall", release, "--wait", "--ignore-not-found", "--timeout", f"{timeout:.0f}s")
 
@@ -144,6 +160,12 @@ def manifest(kube: Kube, namespace: str, release: str, revision: int) -> str:
     return str(content(kube, namespace, release, revision).get("manifest") or "")
 
 
+def hooks(kube: Kube, namespace: str, release: str, revision: int) -> list[Object]:
+    """The hooks that Helm keeps with a revision, its tests among them; none where the revision is gone."""
+    found = content(kube, namespace, release, revision).get("hooks") or []
+    return [object for hook in found for object in objects(str(hook.get("manifest") or ""), namespace)]
+
+
 def kept(kube: Kube, namespace: str, release: str) -> list[tuple[Object, dict[str, str]]]:
     """What Helm keeps of each revision of a release: its content, and the labels of its Secret."""
     query = {"labelSelector": f"owner=helm,name={release}"}
@@ -165,9 +187,51 @@ def _content(secret: Object) -> Object:
     return content
 
 
-def objects(manifest: str) -> list[Object]:
-    """The objects of a manifest, in its order."""
+def objects(manifest: str, namespace: str) -> list[Object]:
+    """The objects of a manifest, in its order; those of a List one by one, as Helm applies them. Only those of another
+    namespace than the release's say theirs. Raises InputWrong for what is no object."""
     import yaml
 
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return [document for document in yaml.load_all(manifest, Loader=loader) if isinstance(document, dict)]
+    found: list[Object] = []
+    for document in yaml.load_all(manifest, Loader=_loader()):
+        if document is not None:
+            items = _of(document, "items") if str(_of(document, "kind")).endswith("List") else None
+            found += items if isinstance(items, list) else [document]
+    for object in found:
+        meta = _of(object, "metadata")
+        if not (_of(object, "apiVersion") and _of(object, "kind") and (_of(meta, "name") or _of(meta, "generateName"))):
+            raise InputWrong(
+                "the chart renders what is no Kubernetes object",
+                where=f"{_of(object, 'kind') or 'a document'} {_of(meta, 'name')}".strip(),
+                why="apiVersion, kind and metadata.name are all needed",
+                next="inv helm -- template CHART   (shows what it renders)",
+            )
+        if meta.get("namespace") == namespace:
+            del meta["namespace"]
+    return found
+
+
+def _of(node: Any, key: str) -> Any:
+    return node.get(key, "") if isinstance(node, dict) else ""
+
+
+@cache
+def _loader() -> Any:
+    """YAML as Go reads it: dates and times of day are text, and so is a lone `=`."""
+    import yaml
+
+    base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    loader: Any = type("Loader", (base,), {})
+    unwanted = {"tag:yaml.org,2002:timestamp", "tag:yaml.org,2002:value"}
+    loader.yaml_implicit_resolvers = {
+        first: [(tag, _without_clocks(tag, pattern)) for tag, pattern in rules if tag not in unwanted]
+        for first, rules in base.yaml_implicit_resolvers.items()
+    }
+    return loader
+
+
+def _without_clocks(tag: str, pattern: re.Pattern[str]) -> re.Pattern[str]:
+    """YAML 1.1 takes `12:30` for a number to the base of 60."""
+    if tag not in ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float"):
+        return pattern
+    return re.compile(f"(?!.*:)(?:{pattern.pattern})", pattern.flags)

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
+from devenv import context as said
+from devenv.clients import login
 from devenv.errors import Refused, StepFailed
 
 Object = dict[str, Any]
@@ -22,6 +26,7 @@ CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
 RETRIED = frozenset({429, 500, 502, 503, 504})
 TRIES = 5
+RENEW_PAUSE = 5.0  # seconds: credentials that were refused just after they were made are not made again at once
 
 
 class NotThere(StepFailed):
@@ -82,22 +87,67 @@ class Kube:
     """One cluster, through one context of one kubeconfig file (always our own private copy)."""
 
     def __init__(self, kubeconfig: Path, context: str) -> None:
-        from kubernetes import config
-
         self.kubeconfig = kubeconfig
         self.context = context
         self._discovered: dict[tuple[str, str], Kind] = {}
-        try:
-            self._api: Any = config.new_client_from_config(str(kubeconfig), context, persist_config=False)  # type: ignore[no-untyped-call]
-        except (config.ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Refused(
-                f"the kubeconfig entry of context {context} cannot be used",
-                where=context,
-                why=_first_line(error),
-                next=f"kubectl --context {context} version",
-            ) from None
-        self._api.configuration.retries = 0
+        self._lock = threading.Lock()
+        self._renewed = 0.0
+        self._config = _read(kubeconfig)
+        self._api: Any = self._open()
         self.server: str = self._api.configuration.host
+
+    def _open(self) -> Any:
+        """A client with the credentials of now; a login plugin is run for it. Raises Refused."""
+        from kubernetes import config
+
+        user, cluster = self._part("user"), self._part("cluster")
+        if isinstance(user.get("exec"), dict):
+            user = {**user, **login.credentials(self.context, cluster, user["exec"])}
+            del user["exec"]
+        used = {**self._config, "users": [{**entry, "user": user} for entry in self._config.get("users") or []]}
+        try:
+            api: Any = config.new_client_from_config_dict(used, self.context, persist_config=False)  # type: ignore[no-untyped-call]
+        except (config.ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise self._unusable(error) from None
+        api.configuration.retries = 0
+        for key, header in (("as", "User"), ("as-uid", "Uid")):
+            if user.get(key):
+                api.set_default_header(f"Impersonate-{header}", str(user[key]))
+        for group in user.get("as-groups") or []:
+            api.set_default_header("Impersonate-Group", str(group))
+        if not api.configuration.verify_ssl:
+            import urllib3
+
+            urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user's own choice
+        return api
+
+    def _part(self, kind: str) -> Mapping[str, Any]:
+        """The user or cluster of our context."""
+        contexts: list[Object] = self._config["contexts"]
+        context: Mapping[str, Any] = next((one["context"] for one in contexts if one["name"] == self.context), {})
+        named = (one.get(kind) for one in self._config.get(f"{kind}s") or [] if one["name"] == context.get(kind))
+        return next(named, None) or {}
+
+    def _unusable(self, error: Exception) -> Refused:
+        return Refused(
+            f"the kubeconfig entry of context {self.context} cannot be used",
+            where=f"context {self.context}",
+            why=_without_source(_first_line(error)),
+            next=f"kubectl --context {self.context} version",
+        )
+
+    def _renew(self, used: Any) -> bool:
+        """Whether there are other credentials than `used`: tokens and certificates of plugins and files do expire."""
+        user = self._part("user")
+        if not any(user.get(key) for key in ("exec", "tokenFile", "client-certificate")):
+            return False
+        with self._lock:
+            if self._api is not used:
+                return True
+            if time.monotonic() - self._renewed < RENEW_PAUSE and self._renewed:
+                return False
+            self._api, self._renewed = self._open(), time.monotonic()
+        return True
 
     def get(self, path: str, query: Mapping[str, str] | None = None, accept: str = "application/json") -> Object:
         """One object or list. Raises NotThere, Denied, Refused (no answer)."""
@@ -223,18 +273,54 @@ class Kube:
         timeout: tuple[float, float],
     ) -> Any:
         headers = {"Accept": accept, **({"Content-Type": content} if body is not None else {})}
-        request = self._api.param_serialize(
-            method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
-            auth_settings=["BearerToken"],
-        )  # fmt: skip
-        try:
-            return self._api.call_api(*request, _request_timeout=timeout)
-        except Exception as error:
-            if not _is_network(error):
-                raise
-            raise self._silent(error) from None
+        api = self._api
+
+        def call(api: Any) -> Any:
+            request = api.param_serialize(
+                method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
+                auth_settings=["BearerToken"],
+            )  # fmt: skip
+            try:
+                return api.call_api(*request, _request_timeout=timeout)
+            except Exception as error:
+                if not _is_network(error):
+                    raise
+                raise self._silent(error) from None
+
+        response = call(api)
+        return call(self._api) if response.status == 401 and self._renew(api) else response
 
     def _silent(self, error: Exception) -> Refused:
+        """What became of a request that nobody answered."""
+        import ssl
+
+        import urllib3
+
+        cause, host = _deepest(error), urlsplit(self.server)
+        if isinstance(error, urllib3.exceptions.MaxRetryError) and isinstance(
+            error.reason, urllib3.exceptions.ProxyError
+        ):
+            proxy = urlsplit(str(self._api.configuration.proxy or ""))
+            return Refused(
+                f"the proxy of context {self.context} does not answer",
+                where=f"proxy {proxy.hostname or 'of HTTPS_PROXY'}{f':{proxy.port}' if proxy.port else ''}",
+                why=_root(cause),
+                next="mend proxy-url in the kubeconfig, or HTTPS_PROXY and NO_PROXY",
+            )
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return Refused(
+                f"the certificate of {host.netloc} is not trusted",
+                where=f"context {self.context}, {self.server}",
+                why=_without_source(cause.verify_message),
+                next="mend certificate-authority in the kubeconfig: it must be the CA of this very cluster",
+            )
+        if isinstance(cause, ssl.SSLError) and "WRONG_VERSION_NUMBER" in str(cause):
+            return Refused(
+                f"{host.netloc} speaks no TLS", where=f"context {self.context}, {self.server}",
+                why=_without_source(str(cause)), next="mend server in the kubeconfig: http://, or another port",
+            )  # fmt: skip
+        if isinstance(cause, ssl.SSLError):
+            return self._unusable(cause)
         return Refused(
             f"the cluster of context {self.context} does not answer",
             where=self.server,
@@ -252,18 +338,46 @@ class Kube:
             raise Conflict(message or "conflict", where=path)
         if status == 410:
             raise Gone(message or "gone", where=path)
-        if status in (401, 403):
+        if status == 401:
+            raise self._refused_credentials(message)
+        if status == 403:
             raise Denied(
-                "the cluster refuses these credentials"
-                if status == 401
-                else "the credentials have no right to do this",
+                "the credentials have no right to do this",
                 where=f"{method} {path}",
                 why=message,
                 next=f"kubectl --context {self.context} auth can-i --list",
             )
+        if status == 400 and "HTTP request to an HTTPS server" in message:
+            raise Refused(
+                f"{urlsplit(self.server).netloc} wants TLS", where=f"context {self.context}, {self.server}",
+                why=message, next="mend server in the kubeconfig: https://",
+            )  # fmt: skip
         # The body of a refused Secret may quote the Secret.
         shown = "" if "/secrets" in path else message
         raise StepFailed(f"the API server answered {status}", where=f"{method} {path}", why=shown, next="inv doctor")
+
+    def _refused_credentials(self, message: str) -> Denied:
+        user = self._part("user")
+        plugin = (user.get("exec") or {}).get("command", "")
+        again = f"log in again: {plugin} keeps what it has" if plugin else "get a new kubeconfig, or log in again"
+        return Denied(
+            "the cluster refuses these credentials",
+            where=f"context {self.context}, {self.server}",
+            why=said.expiry(user) or ("it knows no such user" if message == "Unauthorized" else message),
+            next=f"{again}; kubectl --context {self.context} auth whoami",
+        )
+
+
+def _read(kubeconfig: Path) -> Mapping[str, Any]:
+    """A kubeconfig that was checked before: our private copy, or the embedded cluster's."""
+    text = kubeconfig.read_text()
+    try:
+        config: Mapping[str, Any] = json.loads(text)
+    except ValueError:
+        import yaml
+
+        config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    return config
 
 
 def _passing(status: int, data: bytes, method: str) -> bool:
@@ -294,6 +408,20 @@ def _root(error: BaseException) -> str:
         return _root(reason)
     text = _first_line(error)
     return text.rpartition(": ")[2] if "HTTPSConnection" in text or "HTTPConnection" in text else text
+
+
+def _deepest(error: BaseException) -> BaseException:
+    """The first cause of a chain of network errors."""
+    inner = getattr(error, "reason", None)
+    inner = inner if isinstance(inner, BaseException) else getattr(error, "original_error", None)
+    if inner is None and error.args and isinstance(error.args[-1], BaseException):
+        inner = error.args[-1]
+    return _deepest(inner) if isinstance(inner, BaseException) else error
+
+
+def _without_source(text: str) -> str:
+    """OpenSSL's words without the line of C that said them."""
+    return re.sub(r" ?\(_ssl\.c:\d+\)", "", text)
 
 
 def _first_line(error: BaseException) -> str:

@@ -51,17 +51,17 @@ class Running:
         timeout: float | None = None,
         on_line: Callable[[str], None] | None = None,
         drop: tuple[str, ...] = (),
+        keep: tuple[str, ...] = (),
     ) -> None:
         import sh
 
         program, *arguments = [str(part) for part in argv]
-        self._program = program
         self._timeout = timeout
         self._kept: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._process: Any = None
         lock = threading.Lock()
 
-        def keep(stream: str) -> Callable[[str], None]:
+        def keeping(stream: str) -> Callable[[str], None]:
             def take(line: str) -> None:
                 with lock:
                     self._kept[stream].append(line)
@@ -70,26 +70,32 @@ class Running:
 
             return take
 
+        self._unstarted = Output(127, "", f"{program}: command not found")
         try:
             command = sh.Command(program)
         except sh.CommandNotFound:
             return
-        self._process = command(
-            *arguments,
-            _in=stdin if stdin is not None else "",
-            _out=keep("stdout"),
-            _err=keep("stderr"),
-            _tty_out=False,
-            _bg=True,
-            _bg_exc=False,
-            _ok_code=list(range(-64, 256)),
-            _env=_environment(env or {}, drop),
-            _cwd=str(cwd) if cwd else None,
-            _timeout=timeout,
-            _timeout_signal=SIGTERM,
-            _new_session=True,
-            _preexec_fn=_end_with_parent,
-        )
+        try:
+            self._process = command(
+                *arguments,
+                _in=stdin if stdin is not None else "",
+                _out=keeping("stdout"),
+                _err=keeping("stderr"),
+                _tty_out=False,
+                _bg=True,
+                _bg_exc=False,
+                _ok_code=list(range(-64, 256)),
+                _env=_environment(env or {}, drop, keep),
+                _cwd=str(cwd) if cwd else None,
+                _timeout=timeout,
+                _timeout_signal=SIGTERM,
+                _new_session=True,
+                _preexec_fn=_end_with_parent,
+            )
+        except sh.ForkException as error:
+            self._unstarted = Output(
+                126, "", f"{program}: cannot be run: {str(error).strip().splitlines()[-1].strip()}"
+            )
 
     @property
     def alive(self) -> bool:
@@ -105,7 +111,7 @@ class Running:
         import sh
 
         if self._process is None:
-            return Output(127, "", f"{self._program}: command not found")
+            return self._unstarted
         stopped = ""
         try:
             self._process.wait()
@@ -129,14 +135,15 @@ def run(
     timeout: float | None = None,
     on_line: Callable[[str], None] | None = None,
     drop: tuple[str, ...] = (),
+    keep: tuple[str, ...] = (),
 ) -> Output:
     """Runs `argv` to its end, whatever its exit code; `env` adds to ours; `timeout` in seconds ends it by SIGTERM.
 
-    Variables whose names begin with one of `drop` are kept from it. With `on_line`, each line of both outputs is
-    handed over as it comes, and kept as well.
+    Variables whose names begin with one of `drop` are kept from it, those of `keep` excepted. With `on_line`, each
+    line of both outputs is handed over as it comes, and kept as well.
     """
     return Running(
-        argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout, on_line=on_line, drop=drop
+        argv, stdin=stdin, env=env, cwd=cwd, timeout=timeout, on_line=on_line, drop=drop, keep=keep
     ).wait()  # fmt: skip
 
 
@@ -151,8 +158,9 @@ def _end_with_parent() -> None:
         ctypes.CDLL(None).prctl(1, SIGTERM)
 
 
-def _environment(env: Mapping[str, str], drop: tuple[str, ...]) -> dict[str, str]:
-    return {**{name: text for name, text in os.environ.items() if not name.startswith(drop or ("\0",))}, **env}
+def _environment(env: Mapping[str, str], drop: tuple[str, ...], keep: tuple[str, ...]) -> dict[str, str]:
+    unwanted = drop or ("\0",)
+    return {**{name: text for name, text in os.environ.items() if name in keep or not name.startswith(unwanted)}, **env}
 
 
 def replace(argv: Sequence[str | Path], *, env: Mapping[str, str] | None = None) -> None:

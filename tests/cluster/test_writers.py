@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from devenv.clients import shell
+from tests.chart_servers import write
 from tests.cluster.conftest import PROJECT, Environment
-from tests.cluster.test_own_chart import WEB, write
+from tests.cluster.test_own_chart import WEB
 
 pytestmark = pytest.mark.cluster
 
@@ -125,13 +126,15 @@ def test_two_at_once_both_succeed_one_after_the_other(
     assert sorted(json.loads(output.stdout)["revision"] for output in outputs.values()) == [2, 3]
 
 
+@pytest.mark.parametrize("own", [False, True], ids=["of the bundled chart", "of one's own chart, and for its tests"])
 def test_the_printed_role_is_enough_for_a_redeploy(
-    make_environment: Callable[[str], Environment], chart: str, tmp_path: Path, running: Any
+    make_environment: Callable[[str], Environment], chart: str, tmp_path: Path, running: Any, own: bool
 ) -> None:
-    env = make_environment("rbac")
+    env = make_environment(f"rbac-{'own' if own else 'bundled'}")
+    words = ["--chart", chart] if own else []
     env.inv("kubectl", "--", "create", "namespace", env.namespace)
     manifest = tmp_path / "rbac.yaml"
-    manifest.write_text(env.inv("rbac").stdout)
+    manifest.write_text(env.inv("rbac", *words).stdout)
     env.kubectl("apply", "-f", str(manifest))
     token = env.kubectl("create", "token", "devenv").strip()
     admin = json.loads(env.inv("kubectl", "--", "config", "view", "--raw", "-o", "json").stdout)
@@ -143,7 +146,7 @@ def test_the_printed_role_is_enough_for_a_redeploy(
     }  # fmt: skip
     file = tmp_path / "config"
     file.write_text(json.dumps(config))
-    argv: list[str | Path] = [sys.executable, PROJECT / "tasks.py", "redeploy", "--namespace", env.namespace]
+    argv: list[str | Path] = [sys.executable, PROJECT / "tasks.py", "redeploy", "--namespace", env.namespace, *words]
     output = shell.run(argv, env={"KUBECONFIG": str(file), "HOME": str(tmp_path), "ENABLE_TEMPORAL": "false"})
     print(output.stderr)
     assert output.code == 0
