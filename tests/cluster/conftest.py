@@ -39,7 +39,7 @@ class Environment:
 
     namespace: str
 
-    def inv(self, *words: str, temporal: bool = True, **env: str) -> shell.Output:
+    def inv(self, *words: str, temporal: bool = True, stdin: str | None = None, **env: str) -> shell.Output:
         """Runs a task in this namespace; what it printed is shown when the test fails."""
         task, rest = words[0], words[1:]
         argv: list[str | Path] = [
@@ -52,7 +52,7 @@ class Environment:
             self.namespace,
             *rest,
         ]
-        output = shell.run(argv, env={"ENABLE_TEMPORAL": str(temporal), **env})
+        output = shell.run(argv, stdin=stdin, env={"ENABLE_TEMPORAL": str(temporal), **env})
         print(f"$ inv {' '.join(words)}\n{output.stdout}{output.stderr}[{output.code}]")
         return output
 
