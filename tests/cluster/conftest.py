@@ -1,4 +1,7 @@
-"""Ring 3 runs on the embedded cluster: started once, by the same code that `inv cluster.up` runs."""
+"""Ring 3 runs on the embedded cluster: started once, by the same code that `inv cluster.up` runs.
+
+On another than the default one where DEVENV_TEST_CLUSTER names it.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from devenv.clients import shell
 from devenv.errors import Refused
 
 PROJECT = Path(__file__).parent.parent.parent
+CLUSTER = os.environ.get("DEVENV_TEST_CLUSTER", "default")
+CONTEXT = "embedded" if CLUSTER == "default" else f"embedded-{CLUSTER}"
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +33,8 @@ def running() -> Any:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"{refused.what}: {refused.next}")
-    cluster = start.up("default", lambda _: None)
-    start.load_images("default", lambda _: None, temporal=True)
+    cluster = start.up(CLUSTER, lambda _: None)
+    start.load_images(CLUSTER, lambda _: None, temporal=True)
     return cluster
 
 
@@ -47,7 +52,7 @@ class Environment:
             PROJECT / "tasks.py",
             task,
             "--context",
-            "embedded",
+            CONTEXT,
             "--namespace",
             self.namespace,
             *rest,
