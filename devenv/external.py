@@ -346,6 +346,17 @@ def _copy(kube: Kube, desired: Desired, external: External, applied: Sequence[Ob
     return f"Secret {external.name} follows {external.source}"
 
 
+def refuse_without_copy(kube: Kube, desired: Desired, objects: Sequence[Object]) -> None:
+    """Raises Refused where objects of an earlier revision read a copy that went since: their pods would not start."""
+    name = copy_name(desired.release)
+    if secret.users(objects, name) and kube.find(path(desired.namespace, name)) is None:
+        raise Refused(
+            "that revision's database was an external one, and the copy of its Secret is gone",
+            where=f"Secret {name} in namespace {desired.namespace}",
+            next=f"{VARIABLE}=NAMESPACE/NAME inv redeploy",
+        )
+
+
 def tidy(kube: Kube, desired: Desired) -> None:
     """Removes what we left in the namespace for an external database that is not used (any more)."""
     copied = desired.external is not None and desired.external.copied

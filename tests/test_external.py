@@ -303,3 +303,12 @@ def test_what_was_left_for_an_external_database_goes_but_nothing_that_is_not_our
     api.answers[f"GET {configs}/{COPY}"] = (200, {"metadata": {"name": COPY}})
     external.tidy(kube, desired)
     assert [line.partition("?")[0] for line in api.asked if line.startswith("DELETE")] == [f"DELETE {OWN}/{COPY}"]
+
+
+def test_a_revision_whose_copy_is_gone_is_not_gone_back_to(api: FakeApi, kube: Kube) -> None:
+    desired = environment.describe(Flags()).desired
+    external.refuse_without_copy(kube, desired, [workload("backend", **host_of("mine"))])
+    with pytest.raises(Refused, match="the copy of its Secret is gone"):
+        external.refuse_without_copy(kube, desired, [workload("backend", **host_of(COPY))])
+    api.answers[f"GET {OWN}/{COPY}"] = (200, copy_of("other/mine", "v"))
+    external.refuse_without_copy(kube, desired, [workload("backend", **host_of(COPY))])
