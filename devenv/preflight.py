@@ -249,7 +249,7 @@ def objection(question: Question, answer: str) -> Objection | None:
     if server is None:
         return Objection("the database was asked, but said nothing", answer.strip()[-200:], "inv redeploy")
     if server.error:
-        return _refused(found["admin"].error, question.admin)
+        return _refused(question, found["admin"].error, question.admin)
     facts = server.of("server")[0]
     there = {record["name"]: record for record in server.of("database")}
     return (
@@ -273,7 +273,7 @@ def _missing(
     user = question.env["PGUSER"]
     make = " and ".join(f'CREATE DATABASE "{name}" OWNER "{user}"' for name in missing)
     if missing and not admin:
-        return _refused(denied, question.admin)
+        return _refused(question, denied, question.admin)
     if missing and not facts["createdb"]:
         why = f"role {user} has no CREATEDB, and there is no database {' and no '.join(missing)}"
         return Objection("the role may not create databases", why, f"{make}, as somebody who may")
@@ -286,7 +286,7 @@ def _one(question: Question, there: Mapping[str, Any], name: str, found: Mapping
         return None
     section = found["store" if name == question.databases[0] else "visibility"]
     if section.error:
-        return _refused(section.error, name)
+        return _refused(question, section.error, name)
     mark, owner, user = str(there[name]["mark"]), there[name]["owner"], question.env["PGUSER"]
     another = f"another name: --set backend.temporalConfig.postgres.database=…; or COMMENT ON DATABASE \"{name}\" IS " \
         f"'{OWNER}{question.owner}'"  # fmt: skip
@@ -368,7 +368,8 @@ SAID: tuple[tuple[str, str, str], ...] = (
     (
         "certificate verify failed",
         "the server's certificate is not trusted: of another CA, or expired",
-        "mend ca.crt in the Secret, or the server's certificate",
+        "openssl s_client -starttls postgres -connect ADDRESS </dev/null | openssl x509 -noout -issuer -dates   "
+        "(tells which), then mend ca.crt in the Secret, or the certificate",
     ),
     (
         "does not match host name",
@@ -395,9 +396,10 @@ SAID: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def _refused(error: str, database: str) -> Objection:
+def _refused(question: Question, error: str, database: str) -> Objection:
     """A connection that failed, by what was said of it. libpq and PostgreSQL never say the password."""
     for pattern, what, next in SAID:
         if re.search(pattern, error):
-            return Objection(what, f'database {database}: "{error}"', next)
+            address = f"{question.env['PGHOST']}:{question.env['PGPORT']}"
+            return Objection(what, f'database {database}: "{error}"', next.replace("ADDRESS", address))
     return Objection("the database cannot be used", f'database {database}: "{error}"', "inv redeploy, when it can")

@@ -190,7 +190,7 @@ SAID: dict[str, tuple[str, str]] = {
         "admits no such",
         "pg_hba.conf",
     ),
-    f"{AT}SSL error: certificate verify failed": ("of another CA, or expired", "ca.crt"),
+    f"{AT}SSL error: certificate verify failed": ("of another CA, or expired", "-connect db.example.com:5432 <"),
     f'{AT}server certificate for "elsewhere" does not match host name "db"': ("for another host", "host"),
     f'{AT}root certificate file "/tmp/ca.crt" does not exist\nEither provide the file or change sslmode.': (
         "no CA",

@@ -130,16 +130,15 @@ def test_a_wrong_password_is_named_within_10_seconds_and_nothing_is_touched(
 ) -> None:
     before = (read(env, COPY)["data"], env.kubectl("get", "secrets", "-o", "name"))
     outside.secret(beside, NAME, password="another-password")
-    took: list[float] = []
-    while not took or (took[-1] >= 10 and len(took) < 3):  # where others are at work on this machine too
-        started = time.monotonic()
-        failure = answer(env, f"{beside.namespace}/{NAME}", "redeploy", *OFF, code=3)["failure"]
-        took.append(time.monotonic() - started)
+    started = time.monotonic()
+    failure = answer(env, f"{beside.namespace}/{NAME}", "redeploy", *OFF, code=3)["failure"]
+    took = time.monotonic() - started
     assert failure["reason"] == "the password does not open the database"
     assert "another-password" not in json.dumps(failure)
     assert no_pod_of_ours(env)
     assert (read(env, COPY)["data"], env.kubectl("get", "secrets", "-o", "name")) == before
-    assert min(took) < 10
+    alone = os.getloadavg()[0] < 2 * (os.cpu_count() or 1)
+    assert took < 10 or not alone
 
 
 def test_a_password_that_changed_at_its_source_is_followed(
@@ -163,9 +162,10 @@ def test_a_copy_edited_by_hand_is_mended(env: Environment, beside: Environment) 
 
 @pytest.fixture(scope="module")
 def second(make_environment: Callable[[str], Environment], server: Server) -> Environment:
-    """Another environment, where nothing is ever deployed."""
+    """Another environment, where nothing is ever deployed, and nothing may be that is not restricted."""
     made = make_environment("second")
-    assert made.inv("kubectl", "--", "create", "namespace", made.namespace).code == 0
+    meta = {"name": made.namespace, "labels": {"pod-security.kubernetes.io/enforce": "restricted"}}
+    outside.apply(made, {"apiVersion": "v1", "kind": "Namespace", "metadata": meta})
     return made
 
 
