@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import socket
 import string
 import sys
 import tempfile
@@ -181,7 +182,6 @@ OTHER_NAME = (*OFF, "--set", "backend.temporalConfig.postgres.database=another")
 CAUSES: dict[str, tuple[dict[str, str], str, str]] = {
     "the host is unknown": ({"host": "nowhere.example.invalid"}, "", "the host of the database is unknown"),
     "nothing listens": ({"port": "5433"}, "", "nothing listens at the database's host and port"),
-    "the host does not answer": ({"host": "198.51.100.1"}, "", "the database's host does not answer"),
     "the role may not create databases": ({}, "NOCREATEDB", "the role may not create databases"),
     "the role has few connections": ({}, "CREATEDB CONNECTION LIMIT 9", "too few connections"),
     "the role may not log in": ({}, "NOLOGIN", "the role cannot log in"),
@@ -205,11 +205,23 @@ def test_the_one_cause_is_named_where(
     assert "pass-word" not in json.dumps(failure)
 
 
-def test_interrupted_while_it_asks_no_pod_is_left(second: Environment, beside: Environment) -> None:
-    outside.secret(beside, "slow", host="198.51.100.1", password="pass-word")
+@pytest.fixture(scope="module")
+def silent(beside: Environment, running: Any) -> Iterator[str]:
+    """A Secret for a host that takes connections and never says a word."""
+    with socket.create_server((outside.host(running.server), 0)) as listener:
+        host, port = listener.getsockname()
+        outside.secret(beside, "silent", host=host, port=str(port), password="pass-word")
+        yield f"{beside.namespace}/silent"
+
+
+def test_a_host_that_does_not_answer_is_named(second: Environment, silent: str) -> None:
+    assert refused(second, silent, *OFF)["reason"] == "the database's host does not answer"
+
+
+def test_interrupted_while_it_asks_no_pod_is_left(second: Environment, silent: str) -> None:
     argv: list[str | Path] = [sys.executable, PROJECT / "tasks.py", "redeploy", *OFF]
     argv += ["--context", CONTEXT, "--namespace", second.namespace]
-    named = {"ENABLE_TEMPORAL": "1", "TEMPORAL_EXTERNAL_SECRET": f"{beside.namespace}/slow"}
+    named = {"ENABLE_TEMPORAL": "1", "TEMPORAL_EXTERNAL_SECRET": silent}
     asking = False
 
     def told(line: str) -> None:
