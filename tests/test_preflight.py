@@ -11,7 +11,7 @@ import pytest
 
 from devenv import preflight
 from devenv.preflight import Question
-from tests.test_chart import EXTERNAL, render
+from tests.test_environment_chart import EXTERNAL, render
 
 TEXTS = {"Secret/managed": {"host": "db.example.com", "password": "hunter22", "ca.crt": "PEM"}}
 VALUES = {**EXTERNAL, "backend": {"temporalConfig": {"postgres": {"secret": {"name": "managed"}}}}}

@@ -22,7 +22,7 @@ from devenv.report import Screen
 from devenv.settings import Flags
 from devenv.target import Target
 from tests.fake_api import FakeApi
-from tests.test_chart import EXTERNAL, render
+from tests.test_environment_chart import EXTERNAL, render
 
 PODS = "/api/v1/namespaces/devenv/pods"
 MEMORY = "/api/v1/namespaces/devenv/configmaps/backend-external-postgresql"
