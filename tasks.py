@@ -200,12 +200,12 @@ def redeploy(
 @environment_task
 def plan(screen: Any, flags: Flags, detailed_exitcode: bool = False) -> None:
     """Show what redeploy would do, and why. Changes nothing; --detailed-exitcode: 10 when something would change."""
-    from devenv import environment, show
+    from devenv import environment, external, show
     from devenv import redeploy as story
 
     wanted = environment.describe(flags)
     session = story.reach(wanted, screen, start=False)
-    wanted = story.with_chart(wanted, session, screen)
+    wanted = external.settle(story.with_chart(wanted, session, screen), session.kube, screen)
     made = story.explained(wanted, session, story.draw(wanted, session, lambda _: None))
     if flags.output == "json":
         screen.answer(show.plan_record(made))

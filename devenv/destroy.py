@@ -9,11 +9,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from devenv import charttest, lease, look, runlog
+from devenv import charttest, external, lease, look, runlog
 from devenv import plan as planning
 from devenv.apply import database_name, volume_of
 from devenv.clients import helm as helming
@@ -78,6 +78,7 @@ def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: b
         stage.says(
             f"release {desired.release} removed" if there or jobs else f"release {desired.release} was not there"
         )
+    external.tidy(session.kube, replace(desired, external=None))
     volume = volume_of(seen, desired.release)
     if delete_data:
         _delete_data(session.kube, desired, seen, screen)

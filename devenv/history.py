@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from devenv import apply, database, lease, look, revisions, secret, watch
+from devenv import apply, database, external, lease, look, revisions, secret, watch
 from devenv import plan as planning
 from devenv import redeploy as story
 from devenv.clients import helm as helming
@@ -121,6 +121,7 @@ def _refuse(
         objection = revisions.schema_objection(objects, there)
         if objection:
             raise Refused("the databases are older than that", where=where, why=objection, next="inv redeploy")
+    external.refuse_without_copy(kube, desired, objects)
     told = revisions.warnings(current, target)
     if told and not environment.settings.yes:
         again = f"inv rollback {target.number} --yes"

@@ -7,7 +7,7 @@ cluster ──────────→ Snapshot ┴→ Plan → apply → Sna
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,27 @@ from devenv.values import Values
 
 
 @dataclass(frozen=True)
+class External:
+    """The Secret of an external PostgreSQL as it was found: in `source` (namespace/name), for pods under `name`.
+
+    `version` changes with every change of the source. `texts` by key, as the pods should find them.
+    """
+
+    source: str
+    name: str
+    copied: bool
+    version: str
+    texts: Mapping[str, str] = field(repr=False)
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Desired:
     """What the environment should be; `timeouts` in seconds by name.
 
     `chart` is what Helm is given, `chart_shown` what the user wrote; `chart_digest` is known once the chart is on disk
-    with all that it depends on.
+    with all that it depends on. `external` is known only once the cluster was looked at (devenv/external.py); None: the
+    database is internal.
     """
 
     profile: str
@@ -35,6 +51,7 @@ class Desired:
     timeouts: Mapping[str, float]
     chart_shown: str = ""
     chart_digest: str = ""
+    external: External | None = None
 
     def choice(self, name: str) -> Choice:
         return next(choice for choice in self.choices if choice.toggle.name == name)

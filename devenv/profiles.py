@@ -85,7 +85,9 @@ def load(name: str, folder: Path, origin: str) -> Profile:
         toggles=defaults,
         timeouts=timeouts,
         pins=_pins(merged.get("clusters", {}), last),
-        secret_sources=tuple(str(source) for source in merged.get("secretSources", [])),
+        secret_sources=tuple(
+            _matching(source, LABEL, last, "secretSources") for source in merged.get("secretSources", [])
+        ),
         layers=tuple(layers),
     )
 

@@ -18,6 +18,7 @@ RULES: tuple[Rule, ...] = (
     ("", ["secrets", "configmaps", "services", "serviceaccounts"], WRITE, "the release, its objects, the password"),
     ("", ["persistentvolumeclaims"], [*READ, "delete"], "the volume; delete is for destroy --delete-data"),
     ("", ["pods", "events"], READ, "the rollout, and why it fails"),
+    ("", ["pods"], ["create", "delete"], "the preflight of an external database, in a pod that lives for seconds"),
     ("", ["pods/log"], ["get"], "logs"),
     ("", ["services/proxy"], ["get", "create"], "the proof: a request through the backend"),
     ("", ["pods/exec", "pods/portforward"], ["create"], "temporal.health, temporal.cli, temporal.ui, db.shell"),

@@ -1,6 +1,6 @@
 """The story of a redeploy, one line per stage.
 
-    look → plan → lock → secret → release and rollout → proof
+    look → plan → lock → preflight → secret → release and rollout → proof
 
 Records are passed forward; each stage tells what it did. Interrupted at any moment, the next run goes on.
 """
@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from devenv import apply, causes, chart, charttest, destroy, external, lease, look, proof, runlog, secret, watch
+from devenv import apply, causes, chart, charttest, destroy, external, lease, look, probe, proof, runlog, secret, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.clients import shell
@@ -80,27 +80,29 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
     """Brings the environment to what it should be, and proves it."""
     started = time.monotonic()
     session = reach(environment, screen, start=True)
-    environment, given = _given(with_chart(environment, session, screen), session, how)
+    environment = external.settle(with_chart(environment, session, screen), session.kube, screen)
+    environment, given = _given(environment, session, how)
     desired = environment.desired
     drawn = _plan(environment, session, screen)
     if drawn.plan.nothing_to_do and not how.fresh:
         proven = _outstanding(desired, session, screen, drawn, how)
         return Result(drawn.plan, drawn.plan.revision - 1, proven, time.monotonic() - started)
-    if environment.desired.choice("external-postgres").on:
-        screen.secrets.add(external.check(session.kube, environment.desired))
     _images(environment, session, screen, drawn, given)
-    apply.namespace(session.kube, environment.desired.namespace)
-    with lease.alone(session.kube, environment.desired, screen, wait=how.wait) as taken:
-        if how.fresh and not how.reset_data and secret.ours(environment.desired):
+    apply.namespace(session.kube, desired.namespace)
+    with lease.alone(session.kube, desired, screen, wait=how.wait) as taken:
+        probe.ask(session, desired, screen, drawn.wanted)
+        if how.fresh and not how.reset_data and secret.ours(desired):
             _password(environment, session, drawn, make=False)
         if how.fresh:
-            destroy.remove(environment.desired, session, screen, delete_data=how.reset_data)
+            destroy.remove(desired, session, screen, delete_data=how.reset_data)
         if how.fresh or taken.waited or taken.over:
             drawn = _plan(environment, session, screen)
         _refuse(environment, drawn.plan)
         _heal(environment, session, screen, drawn, taken)
         password = _secret(environment, session, screen, drawn)
+        external.bring(session.kube, desired, screen, drawn.seen.applied)
         _rollout(environment, session, screen, drawn, password)
+        external.tidy(session.kube, desired)
         proven = prove(desired, session, screen, temporal=desired.temporal)
         apply.remember_proof(session.kube, desired, drawn.plan.revision)
         secret.remember(session.kube, desired)
@@ -209,7 +211,9 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
     seen = planning.Seen(release, tuple(applied), live, unready, settings, other)
     plan = planning.make(inputs, lasting, seen)
     if release is not None:
-        plan = replace(plan, reasons=(*plan.reasons, *secret.reasons(kube, desired)))
+        why = (*external.reasons(kube, desired, applied), *plan.reasons, *secret.reasons(kube, desired))
+        left = external.left_behind(kube, desired, wanted, applied) if desired.bundled else ()
+        plan = replace(plan, reasons=why, left_behind=(*plan.left_behind, *left))
     return Drawn(plan, tuple(wanted), seen, snapshot, before)
 
 
@@ -261,7 +265,7 @@ def explained(environment: Environment, session: Session, drawn: Drawn) -> Plan:
         with ThreadPoolExecutor(2) as pool:
             named = [f"{setting.key} ({setting.layer})" for setting in settings]
             by = dict(zip(named, pool.map(fields, settings), strict=True))
-    database = secret.step(session.kube, desired) if secret.ours(desired) else ""
+    database = (secret if secret.ours(desired) else external).step(session.kube, desired)
     made = replace(plan, changes=causes.attribute(plan.changes, by, rest))
     return replace(made, steps=planning.steps(made, drawn.wanted, database, _proof_step(desired, drawn.wanted)))
 

@@ -597,3 +597,22 @@ def test_scripts_are_plain_shell_and_never_trace(script: Path) -> None:
 def test_versions_are_compared_as_numbers(have: str, need: str, enough: bool) -> None:
     script = f"{(SCRIPTS / 'versions.sh').read_text()}\nat_least '{have}' '{need}'"
     assert (shell.run(["sh", "-c", script]).code == 0) == enough
+
+
+def test_what_reads_the_external_secret_starts_anew_with_its_version_and_nothing_else_does() -> None:
+    values = copy.deepcopy(EXTERNAL)
+    values["backend"]["temporalConfig"]["postgres"]["secret"]["version"] = "7"
+
+    def marked(objects: list[Object]) -> set[str]:
+        templates = {one["metadata"]["name"]: one["spec"]["template"] for one in objects if one["kind"] == "Deployment"}
+        marks = {name: template["metadata"].get("annotations") or {} for name, template in templates.items()}
+        return {name for name, found in marks.items() if found.get("devenv/secret-version") == "7"}
+
+    assert marked(render(values)) == {"backend", *(f"backend-temporal-{service}" for service in SERVICES)}
+    assert marked(render(EXTERNAL)) == set()
+    assert (
+        marked(
+            render({**values, "global": INTERNAL["global"], "backend": {**values["backend"], **INTERNAL["backend"]}})
+        )
+        == set()
+    )

@@ -410,3 +410,20 @@ def test_an_archive_that_was_cut_off_is_built_anew(cluster: Cluster) -> None:
     file.write_bytes(whole[:100])
     assert images.archived(image, programs.quiet).read_bytes() == whole
     assert store.sound(file.parent, [file.name])
+
+
+def test_the_libpq_without_tls_gives_way_to_one_of_the_same_version_that_has_it(tmp_path: Path) -> None:
+    own, brought = tmp_path / "own", tmp_path / "brought"
+    for folder, names in ((own, ["libpq-aa.so.5.18"]), (brought, ["libpq-bb.so.5.18", "libssl-cc.so.3"])):
+        folder.mkdir()
+        for name in names:
+            (folder / name).write_text(name)
+    libraries = contents._with_tls(own, brought)
+    assert {name: file.name for name, file in libraries.items()} == {
+        "libpq-aa.so.5.18": "libpq-bb.so.5.18",
+        "libpq-bb.so.5.18": "libpq-bb.so.5.18",
+        "libssl-cc.so.3": "libssl-cc.so.3",
+    }
+    (own / "libpq-aa.so.5.18").rename(own / "libpq-aa.so.5.19")
+    with pytest.raises(StepFailed, match=r"no libpq of version 5\.19 has TLS"):
+        contents._with_tls(own, brought)

@@ -142,6 +142,11 @@ PROFILES = {
     "an unknown toggle": ("toggles:\n  temprl: true\n", "profiles/mine.yaml:2", "no toggle 'temprl'"),
     "a toggle that is text": ("toggles: {temporal: maybe}\n", "profiles/mine.yaml:1", "true or false"),
     "a release that is no label": ("release: My_App\n", "profiles/mine.yaml:1", "no DNS label"),
+    "a source of Secrets that leads elsewhere": (
+        "secretSources: [ops, ../kube-system]\n",
+        "profiles/mine.yaml:1",
+        "secretSources '../kube-system' is no DNS label",
+    ),
     "values that are a list": ("values: [1]\n", "profiles/mine.yaml:1", "must be a map"),
     "an unknown parent": ("extends: nope\n", "profiles/mine.yaml:1", "no profile 'nope'"),
     "a parent by path": ("extends: ../../etc/passwd\n", "profiles/mine.yaml:1", "no profile"),

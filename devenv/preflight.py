@@ -1,0 +1,405 @@
+"""What an external PostgreSQL is asked before the release is touched, and what its answer means. Pure.
+
+In: the schema Job as rendered, which says all of it: host, TLS, databases, owner, image; out: `Question`, the script
+for a pod beside the release, and from what that printed one `Objection` or none.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from devenv import databases
+from devenv.databases import OWNER, environments, literal
+from devenv.plan import fingerprint
+
+Object = dict[str, Any]
+Texts = Mapping[str, Mapping[str, str]]  # Kind/name → key → text
+
+OLDEST = 120000  # Temporal's plugin is postgres12
+CONNECT_SECONDS = 4
+CA_FILE = "/tmp/ca.crt"
+SETTINGS = "--set backend.temporal.server.config"
+
+
+@dataclass(frozen=True)
+class Question:
+    """`env` is libpq's; `databases` are Temporal's two; `need`: connections that all servers' pools may open."""
+
+    env: Mapping[str, str] = field(repr=False)
+    ca: str = field(repr=False)
+    databases: tuple[str, str]
+    admin: str
+    owner: str
+    need: int
+    source: str
+
+    @property
+    def where(self) -> str:
+        return f"PostgreSQL at {self.env['PGHOST']}:{self.env['PGPORT']}, from {self.source}"
+
+    def key(self, version: str) -> str:
+        """Tells this question, with this version of the Secret, from all others; made of nothing secret."""
+        plain = {name: text for name, text in self.env.items() if name != "PGPASSWORD"}
+        return fingerprint([version, plain, self.ca, self.databases, self.admin, self.owner, self.need])
+
+
+@dataclass(frozen=True)
+class Objection:
+    """Why this database cannot serve, in the words of a failure."""
+
+    what: str
+    why: str
+    next: str
+
+
+@dataclass(frozen=True)
+class Section:
+    """What psql printed in one database: JSON lines by the name of their `of`, or an error."""
+
+    records: tuple[Mapping[str, Any], ...]
+    error: str
+
+    def of(self, name: str) -> list[Mapping[str, Any]]:
+        return [record for record in self.records if record.get("of") == name]
+
+
+def sources(job: Object) -> set[str]:
+    """What the Job reads, as Kind/name: Secrets of its variables, and what its CA is in."""
+    spec = job["spec"]["template"]["spec"]
+    found = {
+        f"Secret/{entry['valueFrom']['secretKeyRef']['name']}"
+        for entry in _container(job)["env"]
+        if "secretKeyRef" in (entry.get("valueFrom") or {})
+    }
+    return found | {title for title, _ in _cas(spec)}
+
+
+def _container(job: Object) -> Object:
+    return next(one for one in job["spec"]["template"]["spec"]["containers"] if one["name"] == "schema")
+
+
+def _cas(spec: Object) -> Iterator[tuple[str, str]]:
+    """(Kind/name, key) of the CA's certificate."""
+    for volume in spec.get("volumes") or []:
+        if volume["name"] != "postgresql-ca":
+            continue
+        named = volume.get("secret") or {}
+        kind, name = ("Secret", named["secretName"]) if named else ("ConfigMap", volume["configMap"]["name"])
+        items = (named or volume["configMap"]).get("items") or [{"key": "ca.crt"}]
+        yield f"{kind}/{name}", items[0]["key"]
+
+
+def question(objects: Sequence[Object], texts: Texts, source: str) -> Question | None:
+    """What is to be asked; None where no schema Job is rendered: Temporal is off, or nothing of it changed."""
+    job = databases.schema_job(objects)
+    if job is None:
+        return None
+    env = {entry["name"]: _value(entry, texts) for entry in _container(job)["env"]}
+    store = "TEMPORAL_STORE"
+    asked = {
+        "PGHOST": env[f"{store}_HOST"],
+        "PGPORT": env[f"{store}_PORT"] or env["DEFAULT_PORT"],
+        "PGUSER": env[f"{store}_USER"] or env["DEFAULT_USER"],
+        "PGPASSWORD": env[f"{store}_PASSWORD"],
+        "PGSSLMODE": env.get("PGSSLMODE", "disable"),
+    }
+    ca = "".join(texts.get(title, {}).get(key, "") for title, key in _cas(job["spec"]["template"]["spec"]))
+    return Question(
+        asked,
+        ca,
+        (env[f"{store}_DATABASE"], env["TEMPORAL_VISIBILITY_DATABASE"]),
+        env.get("ADMIN_DATABASE") or "postgres",
+        env.get("OWNER", ""),
+        _pools(objects),
+        source,
+    )
+
+
+def _value(entry: Mapping[str, Any], texts: Texts) -> str:
+    reference = (entry.get("valueFrom") or {}).get("secretKeyRef") or {}
+    if reference:
+        return texts.get(f"Secret/{reference['name']}", {}).get(reference["key"], "")
+    return str(entry.get("value") or "")
+
+
+def _pools(objects: Sequence[Object]) -> int:
+    """Services x replicas x the two pools of each."""
+    configs = [str((one.get("data") or {}).get("config.yaml", "")) for one in objects if one["kind"] == "ConfigMap"]
+    each = sum(int(number) for text in configs for number in re.findall(r"^\s*maxConns: (\d+)$", text, re.M))
+    servers = {id(one): one for one, container, _ in environments(objects) if container == "temporal"}.values()
+    return each * sum(int(one["spec"].get("replicas", 1)) for one in servers)
+
+
+def pod(job: Object, name: str, seconds: int) -> Object:
+    """A pod as the Job's, that does nothing but wait to be asked, and ends by itself."""
+    spec = job["spec"]["template"]["spec"]
+    kept = ("automountServiceAccountToken", "enableServiceLinks", "securityContext", "imagePullSecrets")
+    container = _container(job)
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "labels": {"app.kubernetes.io/managed-by": "devenv", "devenv/preflight": "true"}},
+        "spec": {
+            **{key: spec[key] for key in (*kept, "nodeSelector", "tolerations") if key in spec},
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": 1,
+            "activeDeadlineSeconds": seconds,
+            "containers": [
+                {
+                    **{key: container[key] for key in ("image", "imagePullPolicy", "securityContext")},
+                    "name": "preflight",
+                    "command": ["/bin/sh", "-c", f"sleep {seconds}"],
+                    "resources": {
+                        "requests": {"cpu": "10m", "memory": "32Mi"},
+                        "limits": {"cpu": "500m", "memory": "128Mi"},
+                    },
+                    "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],
+                }
+            ],
+            "volumes": [{"name": "tmp", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}],
+        },
+    }
+
+
+_SERVER = """SELECT json_build_object('of', 'server',
+  'number', current_setting('server_version_num')::int,
+  'version', split_part(current_setting('server_version'), ' ', 1),
+  'limit', current_setting('max_connections')::int,
+  'reserved', current_setting('superuser_reserved_connections')::int
+    + coalesce(current_setting('reserved_connections', true)::int, 0),
+  'others', (SELECT coalesce(sum(numbackends), 0) FROM pg_stat_database WHERE datname NOT IN ({names}))
+    - (current_database() NOT IN ({names}))::int,
+  'createdb', rolcreatedb OR rolsuper, 'role_limit', CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END)
+FROM pg_roles WHERE rolname = current_user;
+SELECT json_build_object('of', 'database', 'name', datname, 'owner', pg_get_userbyid(datdba),
+  'mark', coalesce(shobj_description(oid, 'pg_database'), ''), 'limit', datconnlimit)
+FROM pg_database WHERE datname IN ({names});"""
+_INSIDE = """SELECT json_build_object('of', 'inside', 'name', current_database(),
+  'tables', coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = 'public'), false),
+  'schemas', has_database_privilege(current_database(), 'CREATE'),
+  'started', to_regclass('schema_version') IS NOT NULL,
+  'readable', coalesce((SELECT has_table_privilege(oid, 'SELECT, UPDATE') FROM pg_class
+    WHERE oid = to_regclass('schema_version')), true),
+  'gin', EXISTS (SELECT FROM pg_available_extensions WHERE name = 'btree_gin'));
+SELECT to_regclass('cluster_membership') IS NOT NULL AS known \\gset
+\\if :known
+SELECT json_build_object('of', 'live', 'at', string_agg(DISTINCT rpc_address, ', ')) FROM cluster_membership
+WHERE last_heartbeat > now() AT TIME ZONE 'UTC' - interval '20 seconds';
+\\endif"""
+
+_ASK = """ask() { # database, how its answer is called; SQL from standard input
+  echo "in $2"
+  PGDATABASE="$1" psql -XAtqw -v ON_ERROR_STOP=1 2>&1 || { echo failed; return 1; }
+}"""
+
+
+def script(question: Question) -> str:
+    """What the pod's shell reads from its standard input, the password included: nothing of it is in any argv."""
+    env = {**question.env, "PGCONNECT_TIMEOUT": str(CONNECT_SECONDS), "PGAPPNAME": "devenv-preflight", "LC_ALL": "C"}
+    if env["PGSSLMODE"] == "verify-full":
+        env["PGSSLROOTCERT"] = CA_FILE
+    exports = [f"export {name}={shlex.quote(text)}" for name, text in env.items()]
+    names = ", ".join(literal(name) for name in question.databases)
+    admin, store, visibility = (shlex.quote(name) for name in (question.admin, *question.databases))
+    lines = [
+        "umask 077",
+        *exports,
+        f"printf %s {shlex.quote(question.ca)} >{CA_FILE}",
+        _ASK,
+        f'server() {{ ask "$1" "$2" <<\'SQL\'\n{_SERVER.format(names=names)}\nSQL\n}}',
+        f'inside() {{ ask "$1" "$2" <<\'SQL\'\n{_INSIDE}\nSQL\n}}',
+        f"server {admin} admin || server {store} instead || exit 0",
+        f"inside {store} store",
+        f"inside {visibility} visibility",
+        "exit 0",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def sections(text: str) -> dict[str, Section]:
+    """What the script printed, by the database that was asked."""
+    lines: dict[str, list[str]] = {}
+    current = ""
+    for line in text.splitlines():
+        if line.startswith("in "):
+            current = line[3:]
+        lines.setdefault(current, []).append(line)
+    return {name: _section(part[1:]) for name, part in lines.items() if name}
+
+
+def _section(lines: Sequence[str]) -> Section:
+    records = tuple(json.loads(line) for line in lines if line.startswith("{"))
+    words = [line.strip() for line in lines if not line.startswith("{")]
+    if "failed" not in words:
+        return Section(records, "")
+    said = [line for line in words if line and line != "failed"]
+    first = next((line for line in said if re.search(r"error|FATAL|ERROR", line)), said[0] if said else "psql failed")
+    return Section(records, re.sub(r"^psql:( error:)? ?", "", first))
+
+
+def objection(question: Question, answer: str) -> Objection | None:
+    """The one cause why this database cannot serve, the first one that has to be mended; None where it can."""
+    found = sections(answer)
+    server = found.get("instead") if found.get("instead") and not found["instead"].error else found.get("admin")
+    if server is None:
+        return Objection("the database was asked, but said nothing", answer.strip()[-200:], "inv redeploy")
+    if server.error:
+        return _refused(question, found["admin"].error, question.admin)
+    facts = server.of("server")[0]
+    there = {record["name"]: record for record in server.of("database")}
+    return (
+        _old(facts)
+        or _missing(question, facts, there, admin=not found["admin"].error, denied=found["admin"].error)
+        or next(filter(None, (_one(question, there, name, found) for name in question.databases)), None)
+        or _connections(question, facts, there)
+    )
+
+
+def _old(facts: Mapping[str, Any]) -> Objection | None:
+    if facts["number"] >= OLDEST:
+        return None
+    return Objection(f"PostgreSQL {facts['version']} is too old", "Temporal needs 12 or newer", "upgrade the server")
+
+
+def _missing(
+    question: Question, facts: Mapping[str, Any], there: Mapping[str, Any], *, admin: bool, denied: str
+) -> Objection | None:
+    missing = [name for name in question.databases if name not in there]
+    user = question.env["PGUSER"]
+    make = " and ".join(f'CREATE DATABASE "{name}" OWNER "{user}"' for name in missing)
+    if missing and not admin:
+        return _refused(question, denied, question.admin)
+    if missing and not facts["createdb"]:
+        why = f"role {user} has no CREATEDB, and there is no database {' and no '.join(missing)}"
+        return Objection("the role may not create databases", why, f"{make}, as somebody who may")
+    return None
+
+
+def _one(question: Question, there: Mapping[str, Any], name: str, found: Mapping[str, Section]) -> Objection | None:
+    """What speaks against a database that exists: nobody gets in, somebody else's, no rights in it."""
+    if name not in there:
+        return None
+    section = found["store" if name == question.databases[0] else "visibility"]
+    if section.error:
+        return _refused(question, section.error, name)
+    mark, owner, user = str(there[name]["mark"]), there[name]["owner"], question.env["PGUSER"]
+    another = f"another name: --set backend.temporalConfig.postgres.database=…; or COMMENT ON DATABASE \"{name}\" IS " \
+        f"'{OWNER}{question.owner}'"  # fmt: skip
+    if mark.startswith(OWNER) and mark != OWNER + question.owner:
+        belongs = mark.removeprefix(OWNER)
+        return Objection(f"database {name} belongs to {belongs}", "two Temporals destroy each other's data", another)
+    live = [str(record["at"]) for record in section.of("live") if record["at"]]
+    if live and not mark.startswith(OWNER):
+        why = f"it is not known to be {question.owner}'s; servers at {live[0]} reported within 20 s"
+        return Objection(f"a Temporal works on database {name}", why, another)
+    inside = section.of("inside")[0]
+    rights = [("tables in schema public", inside["tables"]), ("schemas", inside["schemas"])]
+    lacking = [right for right, has in rights if not has and not inside["started"]]
+    if lacking or not inside["readable"]:
+        why = f"it belongs to {owner}; {user} may not create {' or '.join(lacking)} in it" if lacking else \
+            f"it belongs to {owner}, and so do the tables in it"  # fmt: skip
+        return Objection(
+            f"database {name} is somebody else's", why, f'ALTER DATABASE "{name}" OWNER TO "{user}", as {owner}'
+        )
+    if name == question.databases[1] and not inside["gin"]:
+        return Objection(
+            "the server has no extension btree_gin", "Temporal's visibility needs it", "allow or install it there"
+        )
+    return None
+
+
+def _connections(question: Question, facts: Mapping[str, Any], there: Mapping[str, Any]) -> Objection | None:
+    free = facts["limit"] - facts["reserved"] - max(0, facts["others"])
+    limits = [(free, f"max_connections is {facts['limit']}, {facts['reserved']} reserved, {facts['others']} in use")]
+    if facts["role_limit"] >= 0:
+        limits.append((facts["role_limit"], f"role {question.env['PGUSER']} may have {facts['role_limit']}"))
+    own = [(one["limit"], f"database {name} allows {one['limit']}") for name, one in there.items()]
+    limits += [limit for limit in own if limit[0] >= 0]
+    room, why = min(limits)
+    if question.need <= room:
+        return None
+    return Objection(
+        f"too few connections: Temporal's servers may open {question.need}, {room} are free",
+        why,
+        f"{SETTINGS}.maxConns=2 {SETTINGS}.visibilityMaxConns=1, or more connections there",
+    )
+
+
+TLS = "--set backend.temporalConfig.postgres.tls.mode"
+# What libpq and the server say (PostgreSQL 15 and 18) → what it means, what to do.
+SAID: tuple[tuple[str, str, str], ...] = (
+    (
+        "could not translate host name",
+        "the host of the database is unknown",
+        "mend the host in the Secret; a Service in another namespace is NAME.NAMESPACE.svc",
+    ),
+    (
+        "Connection refused",
+        "nothing listens at the database's host and port",
+        "mend host or port in the Secret, or start the server",
+    ),
+    (
+        "timeout expired|timed out|No route to host|Network is unreachable",
+        "the database's host does not answer",
+        "mend the host in the Secret, or what is in the way there: a firewall, a NetworkPolicy",
+    ),
+    (
+        "password authentication failed",
+        "the password does not open the database",
+        "mend username or password in the Secret",
+    ),
+    ("is not permitted to log in|role .* does not exist", "the role cannot log in", "mend username in the Secret"),
+    (
+        "SSL support is not compiled in",
+        "the psql of the schema Job's image cannot speak TLS",
+        f"an image that can: --set backend.temporal.schema.image.repository=…; or, where TLS is not needed, {TLS}=off",
+    ),
+    ("server does not support SSL", "the server refuses TLS", f"turn it on there, or {TLS}=off"),
+    (
+        "no encryption|SSL off|ESSLREQUIRED|SSL connection is required|SSL required",
+        "the server demands TLS",
+        f"{TLS}=require   (or verify-full)",
+    ),
+    (
+        "certificate verify failed",
+        "the server's certificate is not trusted: of another CA, or expired",
+        "openssl s_client -starttls postgres -connect ADDRESS </dev/null | openssl x509 -noout -issuer -dates   "
+        "(tells which), then mend ca.crt in the Secret, or the certificate",
+    ),
+    (
+        "does not match host name",
+        "the server's certificate is for another host",
+        "the host's name in the Secret as the certificate has it",
+    ),
+    ("root certificate file", "there is no CA to trust the server by", f"key ca.crt in the Secret, or {TLS}=require"),
+    (
+        "no pg_hba.conf entry|pg_hba.conf rejects",
+        "the server admits no such connection",
+        "a line in its pg_hba.conf",
+    ),
+    (
+        "too many connections for|remaining connection slots|too many clients",
+        "the server has no connection left",
+        "end some, or raise max_connections or the role's limit",
+    ),
+    ("permission denied for database", "the role may not connect to a database", "GRANT CONNECT ON DATABASE there"),
+    (
+        "database .* does not exist",
+        "there is no database of that name",
+        "name one to look in: --set backend.temporalConfig.postgres.adminDatabase=defaultdb",
+    ),
+)
+
+
+def _refused(question: Question, error: str, database: str) -> Objection:
+    """A connection that failed, by what was said of it. libpq and PostgreSQL never say the password."""
+    for pattern, what, next in SAID:
+        if re.search(pattern, error):
+            address = f"{question.env['PGHOST']}:{question.env['PGPORT']}"
+            return Objection(what, f'database {database}: "{error}"', next.replace("ADDRESS", address))
+    return Objection("the database cannot be used", f'database {database}: "{error}"', "inv redeploy, when it can")
