@@ -224,6 +224,21 @@ def status(screen: Any, flags: Flags) -> None:
 
 
 @environment_task
+def doctor(screen: Any, flags: Flags) -> None:
+    """Check everything: each line passes, warns or fails, with the command that mends it."""
+    from devenv import doctor as doctoring
+    from devenv import environment
+
+    record = doctoring.doctor(environment.describe(flags), screen)
+    if flags.output == "json":
+        screen.answer(record)
+    else:
+        doctoring.show(record, screen)
+    if not record["healthy"]:
+        raise Exit(code=5)
+
+
+@environment_task
 def logs(screen: Any, flags: Flags, component: str = "", follow: bool = False, previous: bool = False) -> None:
     """Show the logs of all components, or of one, merged by time: logs [COMPONENT] [--follow] [--previous]."""
     from devenv import environment
@@ -506,8 +521,9 @@ def _collection(**tasks: Task[Callable[..., Any]]) -> Collection:
 
 
 namespace = _collection(
-    redeploy=redeploy, plan=plan, values=values, status=status, logs=logs, history=history, rollback=rollback,
-    destroy=destroy, kubectl=kubectl, helm=helm, forward=forward, rbac=rbac, test=test, check=check, fix=fix,
+    redeploy=redeploy, plan=plan, values=values, status=status, doctor=doctor, logs=logs, history=history,
+    rollback=rollback, destroy=destroy, kubectl=kubectl, helm=helm, forward=forward, rbac=rbac, test=test, check=check,
+    fix=fix,
 )  # fmt: skip
 namespace.add_collection(
     _collection(

@@ -227,7 +227,7 @@ def _container_problem(
     if container.state == "waiting" and container.reason in WRONG_CONFIG:
         return problem("cannot be started", container.message or container.reason, AT_ONCE)
     if container.state == "waiting" and container.reason in PULLING:
-        why = _first_pull_error(snapshot, pod) or container.message
+        why = first_pull_error(snapshot, pod) or container.message
         grace = PULL_GRACE_PASSING if PASSING.search(why) else PULL_GRACE
         return replace(problem("gets no image", why, grace), hint=f"mend the image's name: {container.image}")
     if container.restarts >= CRASHES and container.state != "running":
@@ -244,7 +244,7 @@ def _ended(container: Container) -> str:
     return f"exit code {code}"
 
 
-def _first_pull_error(snapshot: Snapshot, pod: Pod) -> str:
+def first_pull_error(snapshot: Snapshot, pod: Pod) -> str:
     """The first error holds the true reason; later ones only say "Back-off"."""
     for event in _events(snapshot, f"Pod/{pod.name}"):
         if event.warning and event.reason == "Failed" and event.message.startswith("Failed to pull"):
