@@ -58,6 +58,7 @@ def container(status: Mapping[str, Any], init: bool) -> Container:
         restarts=status.get("restartCount", 0),
         last_reason=last.get("reason", ""),
         last_exit=last.get("exitCode"),
+        last_message=last.get("message", ""),
         started=detail.get("startedAt") or "",
         ended=detail.get("finishedAt") or "",
     )

@@ -64,6 +64,7 @@ class Container:
     restarts: int = 0
     last_reason: str = ""
     last_exit: int | None = None
+    last_message: str = ""
     started: str = ""
     ended: str = ""
 
@@ -246,7 +247,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that stands in the way; `patience` in seconds: 0 fails at once, None waits on."""
+    """Something that stands in the way; `patience` in seconds: 0 fails at once, None waits on. `crashes`: how often."""
 
     key: str
     component: str
@@ -259,6 +260,7 @@ class Problem:
     previous: bool = False
     before_rollout: bool = False
     hint: str = ""
+    crashes: int = 0
 
 
 @dataclass(frozen=True)

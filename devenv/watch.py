@@ -83,7 +83,7 @@ def follow(
             lines_since = {line: lines_since.get(line, now) for line in verdict.lines}
             waits("helm applies" if busy and verdict.ready else _waiting(verdict, lines_since, now))
             if now - started > goal.timeout:
-                raise _timed_out(kube, goal, verdict)
+                raise _timed_out(kube, goal, verdict, snapshot)
     finally:
         stop.set()
     raise AssertionError("looks never ends by itself")
@@ -183,14 +183,17 @@ def tails(kube: Kube, seen: Snapshot, component: str = "", most: int = 6) -> tup
     return tuple(tail for tail in found if tail.lines)
 
 
-def _timed_out(kube: Kube, goal: Goal, verdict: Verdict) -> RolloutFailed | StepFailed:
+def _timed_out(kube: Kube, goal: Goal, verdict: Verdict, seen: Snapshot) -> RolloutFailed | StepFailed:
+    """What was waited for to the end, and the newest warning about it."""
     if verdict.problems:
         return _failed(kube, goal.namespace, verdict.problems)
-    open_ = [f"{name}: {text}" for name, text in verdict.lines if text != "ok"] or ["helm has not finished"]
-    name = next((name for name, text in verdict.lines if text != "ok"), "")
+    open_ = [(name, text) for name, text in verdict.lines if text != "ok"]
+    warnings = [warning for name, _ in open_ if (warning := health.last_warning(seen, name))]
+    told = [f"{name}: {text}" for name, text in open_] or ["helm has not finished"]
+    name = open_[0][0] if open_ else ""
     return RolloutFailed(
-        f"not ready after {goal.timeout:.0f} s: {open_[0]}",
+        f"not ready after {goal.timeout:.0f} s: {told[0]}",
         where=f"namespace {goal.namespace}",
-        why="; ".join(open_),
+        why="; ".join([*warnings[:2], *told]),
         next=f"inv logs {name.rpartition('/')[2]}   (or a longer --timeout)",
     )
