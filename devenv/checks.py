@@ -51,6 +51,9 @@ class Deployed:
             if not kinds or object["kind"] in kinds
         ]
 
+    def objects_but(self, kind: str) -> list[dict[str, Any]]:
+        return [object for object in self.objects if object["kind"] != kind]
+
 
 @dataclass(frozen=True)
 class Member:
@@ -263,16 +266,29 @@ def components(deployed: Deployed | None, seen: Snapshot, now: float) -> Answers
     for problem in verdict.problems:
         yield Answer(FAIL, f"{problem.what}: {problem.why}", problem.hint or f"inv logs {problem.component}")
     named = {problem.component for problem in verdict.problems}
+    rests = _resting(deployed, seen)
+    for name in rests:
+        yield Answer(FAIL, f"{name} was scaled to nothing; the release wants it to run", "inv redeploy")
     for name, line in verdict.lines:
         if line != "ok" and name not in named:
             gone = line == "not there yet"
             says = f"{name} is in the release, but not in the cluster" if gone else f"{name}: {line}"
             young = any(pod.component == name and look.age(pod.created, now) < YOUNG for pod in seen.pods)
             yield Answer(WARN if young else FAIL, says, "inv redeploy" if gone else f"inv logs {name}")
-    if verdict.ready:
+    if verdict.ready and not rests:
         yield Answer(PASS, f"{len(wanted)} of {len(wanted)} ready")
     for pod in seen.pods:
         yield from _restarted(pod) if pod.ready else ()
+
+
+def _resting(deployed: Deployed, seen: Snapshot) -> list[str]:
+    """The workloads that have no pods, because somebody scaled them down by hand."""
+    wanted = {
+        f"{object['kind']}/{object['metadata']['name']}": object["spec"].get("replicas", 1)
+        for object in deployed.objects
+        if object["kind"] in ("Deployment", "StatefulSet")
+    }
+    return [workload.key for workload in seen.workloads if wanted.get(workload.key, 0) > 0 == workload.wanted]
 
 
 def _restarted(pod: Pod) -> Answers:
@@ -285,15 +301,19 @@ def _restarted(pod: Pod) -> Answers:
             yield Answer(WARN, says, f"inv logs {pod.component} --previous")
 
 
-def reached(deployed: Deployed | None, seen: Snapshot, slices: Sequence[Object]) -> Answers:
-    """Each Service of the release has a pod behind it."""
+def reached(deployed: Deployed | None, live: Sequence[Object], slices: Sequence[Object]) -> Answers:
+    """Each Service of the release, as it is in the cluster, has a pod behind it."""
     if deployed is None:
         return
-    lost = services.lost(deployed.objects, slices)
+    own = set(deployed.titles("Service"))
+    here = [{"kind": "Service", **one} for one in live if f"Service/{one['metadata']['name']}" in own]
+    lost = services.lost([*deployed.objects_but("Service"), *here], slices)
+    for title in sorted(own - {f"Service/{one['metadata']['name']}" for one in here}):
+        yield Answer(FAIL, f"{title} is in the release, but not in the cluster", "inv redeploy")
     for one in lost:
         says, mend = f"Service/{one.name} leads nowhere: {one.why}", f"inv kubectl -- describe service {one.name}"
         yield Answer(FAIL, says, mend)
-    count = len(services.selecting(deployed.objects))
+    count = len(services.selecting(here))
     if count and not lost:
         yield Answer(PASS, f"each of {count} Services has a ready pod behind it")
 
@@ -309,7 +329,7 @@ def members(desired: Desired, found: Membership, seen: Snapshot) -> Answers:
             mend = f"inv kubectl -- rollout restart deployment/{desired.release}-temporal-{role}"
             yield Answer(FAIL, f"no member plays the role {role}, though its pod is ready", mend)
         else:
-            yield Answer(FAIL, f"no member plays the role {role}", f"inv logs {role}")
+            yield Answer(FAIL, f"no member plays the role {role}", f"inv redeploy; inv logs {role}")
     if not missing:
         yield Answer(PASS, ", ".join(f"{role} {count}" for role, count in roles.items()))
     strange = sorted({member.address for member in live} - found.addresses)
@@ -367,7 +387,7 @@ def room(found: Sequence[Object], pods: Sequence[Object], wanted: Sequence[Objec
         yield Answer(FAIL, f"{name} wants {wants}, no node has it free", "smaller requests, or more nodes")
     most = max(rooms.values(), key=lambda free: free.cpu, default=capacity.NOTHING)
     if not waiting and not capacity.unplaced(rooms, coming):
-        fits = f"; {len(coming)} pods to come fit" if coming else ""
+        fits = f"; what is still to come fits ({len(coming)})" if coming else ""
         yield Answer(PASS, f"{most} free on {len(rooms)} node{'s' * (len(rooms) != 1)}{fits}")
 
 
@@ -380,7 +400,8 @@ def images(wanted: Sequence[Object], seen: Snapshot, found: Sequence[Object]) ->
             if container.state == "waiting" and container.reason in {*health.PULLING, "InvalidImageName"}:
                 failing[container.image] = health.first_pull_error(seen, pod) or container.message
     for image, why in failing.items():
-        yield Answer(FAIL, f"{image} cannot be pulled: {why}", f"mend the image's name: {image}")
+        # The whole chain of errors is told with the component.
+        yield Answer(FAIL, f"{image} cannot be pulled: {why.rpartition(': ')[2]}", f"mend the image's name: {image}")
     ran = {
         container.image
         for pod in seen.pods

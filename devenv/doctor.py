@@ -219,8 +219,7 @@ def _logs(read: Readings) -> list[tuple[str, bool, Sequence[str]]]:
     ]
 
     recent = datetime.fromtimestamp(time.time() - RECENT, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    settled = max((pod.ready_since for pod in seen.pods), default="")
-    since = max(recent, settled) if all(pod.ready or pod.phase == "Succeeded" for pod in seen.pods) else recent
+    since = max([recent, *(pod.ready_since for pod in seen.pods)])
 
     def tail(row: tuple[Any, Any]) -> tuple[str, bool, Sequence[str]]:
         pod, container = row
@@ -261,6 +260,7 @@ READS: dict[str, Reader] = {
     "default": _asks("operator", "namespace", "describe", "-n", "default"),
     "nodes": _items("/api/v1/nodes"),
     "pods": _items("/api/v1/pods"),
+    "services": _items("/api/v1/namespaces/{namespace}/services"),
     "slices": _items("/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices"),
     "logs": _logs,
 }
@@ -290,7 +290,7 @@ CHECKS: tuple[tuple[str, Callable[..., checks.Answers], tuple[str, ...]], ...] =
     ("schema", checks.schema, ("databases",)),
     ("schema job", checks.schema_job, ("desired", "deployed", "namespace")),
     ("components", checks.components, ("deployed", "namespace", "now")),
-    ("services", checks.reached, ("deployed", "namespace", "slices")),
+    ("services", checks.reached, ("deployed", "services", "slices")),
     ("members", checks.members, ("desired", "members", "namespace")),
     ("frontend", checks.serving, ("serving",)),
     ("default", checks.default_namespace, ("default",)),

@@ -88,6 +88,12 @@ ALL_FOUR = tuple(Member(role, "10.0.0.1") for role in checks.ROLES.values())
 CLAIM = Claim("data-0", "Pending", "fast")
 PROVISIONING = Event("PersistentVolumeClaim/data-0", "ProvisioningFailed", 'storageclass "fast" not found', True, OLD)
 PULL = container(state="waiting", reason="ImagePullBackOff", image="x:9", ready=False)
+SERVICE = {"metadata": {"name": "a"}, "spec": {"selector": {"app": "a"}, "ports": [{"port": 80}]}}
+SLICE = {
+    "metadata": {"labels": {"kubernetes.io/service-name": "a"}},
+    "ports": [{}],
+    "endpoints": [{"conditions": {"ready": True}}],
+}
 LEFT = Job("backend-schema-old", "schema", 0, True, False)
 
 # what is judged, the outcomes in order, words that must be said, words of what to type
@@ -147,6 +153,18 @@ CASES: dict[str, tuple[checks.Answers, tuple[str, ...], str, str]] = {
             )), NOW,
         ), (FAIL,), "exit code 7", "inv logs a",
     ),
+    "one that was scaled to nothing": (
+        checks.components(
+            deployed("Deployment/a"), replace(EMPTY, workloads=(replace(workload("a"), wanted=0, total=0),)), NOW,
+        ), (FAIL,), "scaled to nothing", "inv redeploy",
+    ),
+    "a Service with a pod": (
+        checks.reached(deployed("Service/a"), [SERVICE], [SLICE]), (PASS,), "each of 1", "",
+    ),
+    "a Service that leads nowhere": (
+        checks.reached(deployed("Service/a"), [SERVICE], []), (FAIL,), "leads nowhere", "describe service a",
+    ),
+    "a Service that is gone": (checks.reached(deployed("Service/a"), [], []), (FAIL,), "not in the cluster", "inv redeploy"),
     "one that has long not been ready": (
         checks.components(
             deployed("Deployment/a"),
@@ -190,7 +208,7 @@ CASES: dict[str, tuple[checks.Answers, tuple[str, ...], str, str]] = {
         checks.jobs(OFF, None, replace(EMPTY, jobs=(Job("once", "batch", 0, False, True, "BackoffLimitExceeded"),))),
         (WARN,), "BackoffLimitExceeded", "inv logs batch",
     ),
-    "room enough": (checks.room([node()], [], [wants("1")], EMPTY), (PASS,), "1 pods to come fit", ""),
+    "room enough": (checks.room([node()], [], [wants("1")], EMPTY), (PASS,), "what is still to come fits (1)", ""),
     "no room": (checks.room([node()], [], [wants("3")], EMPTY), (FAIL,), "wants 3.00 CPU", "more nodes"),
     "a pod that finds no node": (
         checks.room([node()], [], [], replace(EMPTY, pods=(pod("a", ready=False, unscheduled="Insufficient cpu"),))),

@@ -40,6 +40,7 @@ def api() -> Iterator[FakeApi]:
         REVIEW: (201, {"status": {"allowed": True}}),
         "GET /api/v1/nodes": listed({"metadata": {"name": "one"}, "spec": {}, "status": ready}),
         "GET /api/v1/pods": listed(),
+        f"GET /api/v1{NAMESPACE}/services": listed(),
         f"GET /apis/discovery.k8s.io/v1{NAMESPACE}/endpointslices": listed(),
         f"GET /api/v1{NAMESPACE}/secrets": listed(),
     }
