@@ -273,7 +273,7 @@ def components(deployed: Deployed | None, seen: Snapshot, now: float) -> Answers
         if line != "ok" and name not in named:
             gone = line == "not there yet"
             says = f"{name} is in the release, but not in the cluster" if gone else f"{name}: {line}"
-            young = any(pod.component == name and look.age(pod.created, now) < YOUNG for pod in seen.pods)
+            young = any(look.age(pod.created, now) < YOUNG for pod in health.belonging(seen, name))
             yield Answer(WARN if young else FAIL, says, "inv redeploy" if gone else f"inv logs {name}")
     if verdict.ready and not rests:
         yield Answer(PASS, f"{len(wanted)} of {len(wanted)} ready")

@@ -321,8 +321,14 @@ def _refusal(snapshot: Snapshot, why: str) -> float:
     return AT_ONCE if FOR_GOOD.search(why) else REFUSED_GRACE
 
 
+def belonging(snapshot: Snapshot, component: str) -> list[Pod]:
+    """The pods of a component: of its label, or of the workloads and Jobs that are called so."""
+    owners = {one.key for one in (*snapshot.workloads, *snapshot.jobs) if one.component == component}
+    return [pod for pod in snapshot.pods if pod.component == component or pod.owner in owners]
+
+
 def last_warning(snapshot: Snapshot, component: str) -> str:
     """The newest warning about a component's pods, such as what its probe answered; empty where there is none."""
-    pods = {f"Pod/{pod.name}" for pod in snapshot.pods if pod.component == component and not pod.ready}
+    pods = {f"Pod/{pod.name}" for pod in belonging(snapshot, component) if not pod.ready}
     told = [event for event in snapshot.events if event.warning and event.about in pods]
     return max(told, key=lambda event: event.at).message if told else ""

@@ -36,12 +36,17 @@ class Source:
         return f"{self.component}/{self.container}" if self.init else self.component
 
 
+def names(pod: Pod) -> tuple[str, ...]:
+    """What a pod may be asked for by: its component's label, its own name, the name of what made it."""
+    return pod.component, pod.name, pod.owner.partition("/")[2]
+
+
 def sources(pods: tuple[Pod, ...], component: str) -> list[Source]:
-    """The containers of a component (by its label, or a pod's name), or of all; those that never ran have no log."""
+    """The containers of a component, or of all; those that never ran have no log."""
     return [
         Source(pod.name, pod.component, container.name, container.init)
         for pod in pods
-        if not component or component in (pod.component, pod.name)
+        if not component or component in names(pod)
         for container in pod.containers
         if container.state != "waiting" or container.restarts
     ]
@@ -51,7 +56,7 @@ def show(kube: Kube, namespace: str, component: str, *, follow: bool, previous: 
     """Prints the logs; with `follow` until Ctrl-C, across restarts. Raises InputWrong for an unknown component."""
     pods = look.once(kube, namespace).pods
     components = sorted({pod.component for pod in pods})
-    if component and not any(component in (pod.component, pod.name) for pod in pods):
+    if component and not any(component in names(pod) for pod in pods):
         raise InputWrong(
             f"no component {component} runs in namespace {namespace}",
             where=component,

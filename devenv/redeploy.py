@@ -261,7 +261,12 @@ def goal(desired: Desired, objects: Sequence[Object], before: Snapshot | None = 
         tuple(watched),
         ignored=frozenset(job.uid for job in before.jobs if job.failed) if before else frozenset(),
         earlier=frozenset(pod.name for pod in before.pods) if before else frozenset(),
+        objects=tuple(object for object in objects if _is_here(object, desired.namespace)),
     )
+
+
+def _is_here(object: Object, namespace: str) -> bool:
+    return not planning.hook(object) and object["metadata"].get("namespace", namespace) == namespace
 
 
 def _unready(wanted: Sequence[Object], snapshot: Snapshot) -> tuple[str, ...]:

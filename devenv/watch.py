@@ -10,12 +10,13 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from devenv import diagnose, health, look
-from devenv.clients.kube import Kube
+from devenv import diagnose, health, look, services
+from devenv.clients.kube import Denied, Kube, NotThere, Object
 from devenv.errors import Failure, RolloutFailed, StepFailed
 from devenv.model import Problem, Snapshot, Verdict
 
 GONE = "unable to retrieve container logs for "  # the kubelet says so with status 200, as if it were the log
+SERVICE_GRACE = 2.0  # seconds: pods of elsewhere that it may lead to are found by then
 SETTLE = 2.0  # seconds after Helm: until then the controllers may not have seen its change
 
 Waits = Callable[[str], None]
@@ -28,7 +29,7 @@ class Goal:
 
     `watched` Jobs must not fail, but may come and go: hooks, and Jobs that Kubernetes deletes when they are done.
     `ignored`: the uids of Jobs of earlier runs. `earlier`: the pods that were there before; what is wrong with them may
-    be the very thing that is being mended.
+    be the very thing that is being mended. `objects`: the manifest, for the Services in it.
     """
 
     namespace: str
@@ -38,6 +39,7 @@ class Goal:
     watched: tuple[str, ...] = ()
     ignored: frozenset[str] = frozenset()
     earlier: frozenset[str] = frozenset()
+    objects: tuple[Object, ...] = ()
 
 
 def follow(
@@ -70,7 +72,7 @@ def follow(
             if verdict.ready and not busy:
                 # The watch may lag behind Helm's last write; a list does not.
                 listed = look.once(kube, goal.namespace)
-                verdict = _judge(listed, goal)
+                verdict = _led(kube, goal, _judge(listed, goal))
                 if verdict.ready:
                     seen(listed)
                     return verdict
@@ -91,6 +93,26 @@ def follow(
 
 def _judge(snapshot: Snapshot, goal: Goal) -> Verdict:
     return health.judge(snapshot, goal.workloads, goal.jobs, goal.watched, goal.ignored)
+
+
+def _led(kube: Kube, goal: Goal, verdict: Verdict) -> Verdict:
+    """The verdict, not ready where a Service of the manifest leads to no pod and never will."""
+    if not verdict.ready or not services.selecting(goal.objects):
+        return verdict
+    try:
+        slices = kube.get(f"/apis/discovery.k8s.io/v1/namespaces/{goal.namespace}/endpointslices").get("items") or []
+    except (Denied, NotThere):
+        return verdict  # a Role of before this was asked for
+    lost = services.surely(goal.objects, services.lost(goal.objects, slices))
+    if not lost:
+        return verdict
+    lines = tuple((f"Service/{one.name}", "leads nowhere") for one in lost)
+    return Verdict(False, (*verdict.lines, *lines), tuple(_leads_nowhere(one) for one in lost))
+
+
+def _leads_nowhere(lost: services.Lost) -> Problem:
+    what, hint = f"Service/{lost.name} leads nowhere", f"inv kubectl -- describe service {lost.name}"
+    return Problem(what, lost.name, what, f"Service {lost.name}", lost.why, SERVICE_GRACE, hint=hint)
 
 
 def _busy(kube: Kube, goal: Goal, applying: Callable[[], bool]) -> bool:

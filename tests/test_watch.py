@@ -141,6 +141,37 @@ def test_the_logs_of_a_failure_are_of_what_failed_and_of_what_is_asked_for(api: 
     ]
 
 
+SERVICE = {
+    "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+    "spec": {"selector": {"app": "wbe"}, "ports": [{"port": 80}]},
+}  # fmt: skip
+SLICES = "GET /apis/discovery.k8s.io/v1/namespaces/n/endpointslices"
+
+
+def test_a_service_that_leads_nowhere_fails_what_is_ready_otherwise(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    api.answers[SLICES] = listed()
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, objects=(SERVICE,)))
+    monkeypatch.setattr(watch, "SERVICE_GRACE", 0.1)
+    monkeypatch.setattr(watch, "SETTLE", 0.0)
+    with pytest.raises(RolloutFailed) as failed:
+        follow(api, tmp_path)
+    assert failed.value.what == "Service/web leads nowhere"
+    assert failed.value.why == "no pod has the labels of its selector, app=wbe"
+
+
+@pytest.mark.parametrize("answer", [(403, {"message": "forbidden"}), (404, {"message": "not found"})])
+def test_who_may_not_see_endpoints_is_not_stopped_by_them(
+    answer: tuple[int, Any], api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    api.answers[SLICES] = answer
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, objects=(SERVICE,)))
+    assert follow(api, tmp_path) == []
+
+
 def test_a_helm_that_fails_ends_it_at_once(api: FakeApi, tmp_path: Path) -> None:
     def failed() -> bool:
         raise RolloutFailed("helm said no")
@@ -155,6 +186,11 @@ def test_when_the_time_is_over_it_says_what_was_waited_for(
     api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(0))
     api.answers[f"GET {PODS}"] = listed(pod({"running": {}}))
     monkeypatch.setattr("tests.test_watch.GOAL", Goal("n", ("Deployment/app",), (), 0.3))
+    told = {"kind": "Pod", "name": "app-1-x"}
+    api.answers["GET /api/v1/namespaces/n/events"] = listed(
+        {"metadata": {"uid": "e"}, "involvedObject": told, "type": "Warning", "message": "Readiness probe failed: no"}
+    )
     with pytest.raises(RolloutFailed) as failed:
         follow(api, tmp_path)
+    assert "Readiness probe failed: no" in failed.value.why
     assert failed.value.what == "not ready after 0 s: app: waiting for its readiness probe"
