@@ -323,7 +323,8 @@ def _refusal(snapshot: Snapshot, why: str) -> float:
 
 def belonging(snapshot: Snapshot, component: str) -> list[Pod]:
     """The pods of a component: of its label, or of the workloads and Jobs that are called so."""
-    owners = {one.key for one in (*snapshot.workloads, *snapshot.jobs) if one.component == component}
+    owners = {workload.key for workload in snapshot.workloads if workload.component == component}
+    owners |= {job.key for job in snapshot.jobs if job.component == component}
     return [pod for pod in snapshot.pods if pod.component == component or pod.owner in owners]
 
 
