@@ -206,7 +206,8 @@ def _put_out(pod: Pod, component: str, owner: str) -> list[Problem]:
     if not pod.message:
         return []
     patience = AT_ONCE if TOO_MUCH.search(pod.message) else CRASH_GRACE
-    return [Problem(f"{owner} put out", component, f"{owner} is put out", f"pod {pod.name}", pod.message, patience)]
+    where, about = f"pod {pod.name}", f"Pod/{pod.name}"
+    return [Problem(f"{owner} put out", component, f"{owner} is put out", where, pod.message, patience, about=about)]
 
 
 def _not_set_up(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> list[Problem]:
@@ -218,7 +219,7 @@ def _not_set_up(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> lis
     return [
         Problem(
             f"{owner} {event.reason}", component, f"{owner} cannot be started", f"pod {pod.name}", event.message,
-            AT_ONCE if NO_SOURCE.search(event.message) else MOUNT_GRACE,
+            AT_ONCE if NO_SOURCE.search(event.message) else MOUNT_GRACE, about=f"Pod/{pod.name}",
         )
         for event in told[-1:]
     ]  # fmt: skip
@@ -231,7 +232,8 @@ def _unscheduled(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> li
     what = f"{owner} finds no node"
     if "unbound immediate PersistentVolumeClaims" in pod.unscheduled or "persistentvolumeclaim" in pod.unscheduled:
         return _unbound(snapshot, component, owner)
-    return [Problem(f"{owner} unscheduled", component, what, f"pod {pod.name}", pod.unscheduled, SCHEDULING_GRACE)]
+    where, about = f"pod {pod.name}", f"Pod/{pod.name}"
+    return [Problem(f"{owner} unscheduled", component, what, where, pod.unscheduled, SCHEDULING_GRACE, about=about)]
 
 
 def _unbound(snapshot: Snapshot, component: str, owner: str) -> list[Problem]:
@@ -254,8 +256,9 @@ def _container_problem(
 
     def problem(what: str, why: str, patience: float | None, previous: bool = False) -> Problem:
         return Problem(
-            f"{owner} {what}", component, f"{owner} {what}", where, why, patience, pod.name, container.name, previous
-        )
+            f"{owner} {what}", component, f"{owner} {what}", where, why, patience, pod.name, container.name, previous,
+            about=f"Pod/{pod.name}",
+        )  # fmt: skip
 
     if container.state == "waiting" and container.reason in WRONG_CONFIG:
         return problem("cannot be started", container.message or container.reason, AT_ONCE)
@@ -308,7 +311,7 @@ def _never_made(snapshot: Snapshot, component: str, owner: str) -> list[Problem]
         for event in reversed(_events(snapshot, maker)):
             if event.warning and event.reason in ("FailedCreate", "FailedDelete"):
                 what, patience = f"{owner} may not make its pods", _refusal(snapshot, event.message)
-                return [Problem(f"{owner} refused", component, what, maker, event.message, patience)]
+                return [Problem(f"{owner} refused", component, what, maker, event.message, patience, about=maker)]
     return []
 
 

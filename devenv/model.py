@@ -247,7 +247,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that stands in the way; `patience` in seconds: 0 fails at once, None waits on. `crashes`: how often."""
+    """Something that stands in the way; `patience` in seconds: 0 fails at once, None waits on. `crashes`: how often.
+
+    `about`: the Kind/name of the object that it befell, empty where that says nothing of when it began.
+    """
 
     key: str
     component: str
@@ -261,6 +264,7 @@ class Problem:
     before_rollout: bool = False
     hint: str = ""
     crashes: int = 0
+    about: str = ""
 
 
 @dataclass(frozen=True)

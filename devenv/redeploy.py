@@ -260,7 +260,7 @@ def goal(desired: Desired, objects: Sequence[Object], before: Snapshot | None = 
         desired.timeouts["rollout"],
         tuple(watched),
         ignored=frozenset(job.uid for job in before.jobs if job.failed) if before else frozenset(),
-        earlier=frozenset(pod.name for pod in before.pods) if before else frozenset(),
+        earlier=watch.earlier(before) if before else frozenset(),
         objects=tuple(object for object in objects if _is_here(object, desired.namespace)),
     )
 

@@ -28,8 +28,8 @@ class Goal:
     """What must become ready: workloads and Jobs as Kind/name; `timeout` in seconds.
 
     `watched` Jobs must not fail, but may come and go: hooks, and Jobs that Kubernetes deletes when they are done.
-    `ignored`: the uids of Jobs of earlier runs. `earlier`: the pods that were there before; what is wrong with them may
-    be the very thing that is being mended. `objects`: the manifest, for the Services in it.
+    `ignored`: the uids of Jobs of earlier runs. `earlier`: what was there before, as Kind/name; what is wrong with it
+    may be the very thing that is being mended. `objects`: the manifest, for the Services in it.
     """
 
     namespace: str
@@ -91,6 +91,13 @@ def follow(
     raise AssertionError("looks never ends by itself")
 
 
+def earlier(seen: Snapshot) -> frozenset[str]:
+    """What is there now, for a Goal."""
+    named = {f"Pod/{pod.name}" for pod in seen.pods} | {workload.key for workload in seen.workloads}
+    named |= {f"ReplicaSet/{entry.name}" for entry in seen.replica_sets}
+    return frozenset(named | {f"PersistentVolumeClaim/{claim.name}" for claim in seen.claims})
+
+
 def _judge(snapshot: Snapshot, goal: Goal) -> Verdict:
     return health.judge(snapshot, goal.workloads, goal.jobs, goal.watched, goal.ignored)
 
@@ -128,8 +135,10 @@ def _busy(kube: Kube, goal: Goal, applying: Callable[[], bool]) -> bool:
 
 
 def _is_new(problem: Problem, goal: Goal) -> bool:
-    """Whether it is of this run for sure: a Job that failed, or a pod that was not there before."""
-    return problem.before_rollout or (problem.pod not in goal.earlier if problem.pod else problem.where in goal.jobs)
+    """Whether it is of this run for sure: a Job that failed, or something befell an object that is new."""
+    if problem.before_rollout or problem.where in goal.jobs:
+        return True
+    return bool(problem.about) and problem.about not in goal.earlier
 
 
 def _over(problem: Problem, lasted: float) -> bool:

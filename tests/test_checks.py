@@ -126,7 +126,7 @@ CASES: dict[str, tuple[checks.Answers, tuple[str, ...], str, str]] = {
     "nothing to do": (checks.as_planned(Plan((), (), 3, "")), (PASS,), "as profile and toggles say", ""),
     "a hand edit": (checks.as_planned(Plan(("Deployment x was edited",), (), 3, "")), (WARN,), "was edited", "inv plan"),
     "what cannot be done in place": (
-        checks.as_planned(Plan(("r",), (), 3, "", ("a selector",))), (WARN, FAIL), "a selector", "--fresh",
+        checks.as_planned(Plan(("r",), (), 3, "", impossible=("a selector",))), (WARN, FAIL), "a selector", "--fresh",
     ),
     "a password that opens": (checks.secret(OFF, there(opens=True), EMPTY), (PASS,), "opens", ""),
     "a password that does not open": (checks.secret(OFF, there(opens=False), EMPTY), (FAIL,), "does not open", "db.repair-password"),

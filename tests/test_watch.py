@@ -99,7 +99,7 @@ def test_a_pod_that_crashed_before_is_no_failure_of_the_run_that_mends_it(
         return 200, json.dumps({"type": "MODIFIED", "object": mended}) + "\n"
 
     api.answers[f"WATCH {DEPLOYMENT}"] = after_a_while
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"app-1-x"})))
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"Pod/app-1-x"})))
     helm = iter([True, True])
     assert follow(api, tmp_path, lambda: next(helm, False))
 
@@ -109,10 +109,30 @@ def test_a_pod_that_crashed_before_and_still_does_is_one(
 ) -> None:
     api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(0))
     api.answers[f"GET {PODS}"] = listed(pod({"waiting": {"reason": "CrashLoopBackOff"}}, restarts=3))
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"app-1-x"})))
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"Pod/app-1-x"})))
     monkeypatch.setattr(watch, "SETTLE", 0.1)
     with pytest.raises(RolloutFailed, match="does not start"):
         follow(api, tmp_path)
+
+
+@pytest.mark.parametrize(("earlier", "lasts"), [(frozenset(), False), (frozenset({"ReplicaSet/app-1"}), True)])
+def test_a_refused_pod_is_a_failure_of_this_run_where_what_makes_it_is_new(
+    earlier: frozenset[str], lasts: bool, api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(0))
+    owner = {"kind": "Deployment", "name": "app", "controller": True}
+    api.answers["GET /apis/apps/v1/namespaces/n/replicasets"] = listed(
+        {"metadata": {"name": "app-1", "uid": "r", "labels": {"pod-template-hash": "1"}, "ownerReferences": [owner]}}
+    )
+    told = {"kind": "ReplicaSet", "name": "app-1"}
+    event = {"metadata": {"uid": "e"}, "involvedObject": told, "type": "Warning", "reason": "FailedCreate"}
+    api.answers["GET /api/v1/namespaces/n/events"] = listed({**event, "message": "exceeded quota"})
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=earlier))
+    monkeypatch.setattr(watch, "SETTLE", 1.0)
+    began = time.monotonic()
+    with pytest.raises(RolloutFailed, match="may not make its pods"):
+        follow(api, tmp_path)
+    assert (time.monotonic() - began >= 1.0) is lasts
 
 
 def test_what_the_kubelet_says_in_place_of_a_log_is_no_log(api: FakeApi, tmp_path: Path) -> None:

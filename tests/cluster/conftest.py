@@ -16,6 +16,16 @@ from devenv.errors import Refused
 
 PROJECT = Path(__file__).parent.parent.parent
 
+# Lines that tests measured, shown at the end of the run.
+measured: list[str] = []
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if measured:
+        terminalreporter.section("measured")
+        for line in measured:
+            terminalreporter.write_line(line)
+
 
 @pytest.fixture(scope="session")
 def running() -> Any:
