@@ -239,15 +239,18 @@ def doctor(screen: Any, flags: Flags) -> None:
 
 
 @environment_task
-def logs(screen: Any, flags: Flags, component: str = "", follow: bool = False, previous: bool = False) -> None:
-    """Show the logs of all components, or of one, merged by time: logs [COMPONENT] [--follow] [--previous]."""
-    from devenv import environment
+def logs(
+    screen: Any, flags: Flags, component: str = "", follow: bool = False, previous: bool = False, since: str = ""
+) -> None:
+    """Show all logs, or one component's, merged by time: logs [COMPONENT] [--since 10m] [--follow] [--previous]."""
+    from devenv import environment, settings
     from devenv import logs as reading
     from devenv import redeploy as story
 
     wanted = environment.describe(flags)
+    past = settings.seconds(since, "--since") if since else None
     session = story.reach(wanted, screen, start=False)
-    reading.show(session.kube, wanted.desired.namespace, component, follow=follow, previous=previous)
+    reading.show(session.kube, wanted.desired.namespace, component, follow=follow, previous=previous, since=past)
 
 
 @environment_task
