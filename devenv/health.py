@@ -128,6 +128,18 @@ def newest(snapshot: Snapshot, workload: Workload) -> list[Pod]:
     return [pod for pod in pods if pod.template == template] if template else pods
 
 
+def unproven(snapshot: Snapshot, wanted: Iterable[str]) -> list[tuple[str, str, int]]:
+    """(pod, container, restarts) of what is ready only because nothing asks it: it may crash in the next moment."""
+    owners = frozenset(wanted)
+    return [
+        (pod.name, container.name, container.restarts)
+        for pod in snapshot.pods
+        if pod.owner in owners and not pod.deleting
+        for container in pod.containers
+        if container.state == "running" and not container.probed
+    ]
+
+
 def troubled(snapshot: Snapshot) -> list[tuple[Pod, Container]]:
     """The containers that failed, or run without being ready, those that failed first."""
     found = [
@@ -148,7 +160,7 @@ def _pods_line(snapshot: Snapshot, pods: list[Pod], owner: str) -> str:
     for pod in pods:
         if not pod.ready:
             return _pod_line(snapshot, pod)
-    return "starting"
+    return "at work" if pods else "starting"
 
 
 def _pod_line(snapshot: Snapshot, pod: Pod) -> str:

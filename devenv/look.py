@@ -42,7 +42,7 @@ def _pod_owner(meta: Mapping[str, Any]) -> str:
     return owner
 
 
-def container(status: Mapping[str, Any], init: bool) -> Container:
+def container(status: Mapping[str, Any], init: bool, probed: bool = True) -> Container:
     """A container's status as a record."""
     state, detail = next(iter((status.get("state") or {"waiting": {}}).items()))
     last = (status.get("lastState") or {}).get("terminated") or {}
@@ -61,6 +61,7 @@ def container(status: Mapping[str, Any], init: bool) -> Container:
         last_message=last.get("message", ""),
         started=detail.get("startedAt") or "",
         ended=detail.get("finishedAt") or "",
+        probed=probed,
     )
 
 
@@ -70,7 +71,9 @@ def pod(object: Object) -> Pod:
     scheduled = conditions.get("PodScheduled", {})
     labels = meta.get("labels") or {}
     containers = [container(entry, True) for entry in status.get("initContainerStatuses") or []]
-    containers += [container(entry, False) for entry in status.get("containerStatuses") or []]
+    blind = {entry["name"] for entry in object["spec"].get("containers") or [] if not entry.get("readinessProbe")}
+    statuses = status.get("containerStatuses") or []
+    containers += [container(entry, False, probed=entry["name"] not in blind) for entry in statuses]
     return Pod(
         name=meta["name"],
         component=component(meta),

@@ -51,7 +51,7 @@ class Desired:
 
 @dataclass(frozen=True)
 class Container:
-    """One container of a pod; `state` is waiting, running or terminated."""
+    """One container of a pod; `state` is waiting, running or terminated. `probed`: what ready means, it says itself."""
 
     name: str
     init: bool
@@ -67,6 +67,7 @@ class Container:
     last_message: str = ""
     started: str = ""
     ended: str = ""
+    probed: bool = True
 
 
 @dataclass(frozen=True)

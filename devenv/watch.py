@@ -5,6 +5,7 @@ Waiting is driven by the cluster's own changes: each snapshot is judged, problem
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -13,11 +14,15 @@ from dataclasses import dataclass
 from devenv import diagnose, health, look, services
 from devenv.clients.kube import Denied, Kube, NotThere, Object
 from devenv.errors import Failure, RolloutFailed, StepFailed
-from devenv.model import Problem, Snapshot, Verdict
+from devenv.model import Job, Problem, Snapshot, Verdict
 
 GONE = "unable to retrieve container logs for "  # the kubelet says so with status 200, as if it were the log
 SERVICE_GRACE = 2.0  # seconds: pods of elsewhere that it may lead to are found by then
+STEADY = 3.0  # seconds that a container without a readiness probe must run for
+TICK = 0.25  # seconds: what outlasts its patience is seen that soon
 SETTLE = 2.0  # seconds after Helm: until then the controllers may not have seen its change
+
+LATE = re.compile(r"timed out|deadline|timeout|not ready", re.IGNORECASE)  # Helm's words for it
 
 Waits = Callable[[str], None]
 Seen = Callable[[Snapshot], None]
@@ -59,17 +64,20 @@ def follow(
     started = time.monotonic()
     first_seen: dict[str, float] = {}
     lines_since: dict[tuple[str, str], float] = {}
+    running: dict[tuple[str, str, int], float] = {}
     verdict = Verdict(False, (), ())
     busy, settled = True, started
     try:
-        for snapshot in look.looks(kube, goal.namespace, stop):
+        for snapshot in look.looks(kube, goal.namespace, stop, TICK):
             seen(snapshot)
             now = time.monotonic()
             was_busy, busy = busy, _busy(kube, goal, applying)
             if was_busy and not busy:
                 goal, settled = applied(goal), now + SETTLE
             verdict = _judge(snapshot, goal)
-            if verdict.ready and not busy:
+            running = {one: running.get(one, now) for one in health.unproven(snapshot, goal.workloads)}
+            steady = all(now - began >= STEADY for one, began in running.items() if f"Pod/{one[0]}" not in goal.earlier)
+            if verdict.ready and not busy and steady:
                 # The watch may lag behind Helm's last write; a list does not.
                 listed = look.once(kube, goal.namespace)
                 verdict = _led(kube, goal, _judge(listed, goal))
@@ -83,7 +91,10 @@ def follow(
             if lasting:
                 raise _failed(kube, goal.namespace, lasting)
             lines_since = {line: lines_since.get(line, now) for line in verdict.lines}
-            waits("helm applies" if busy and verdict.ready else _waiting(verdict, lines_since, now))
+            if verdict.ready:
+                waits("helm applies" if busy else f"all ok; what has no readiness probe must run for {STEADY:.0f} s")
+            else:
+                waits(_waiting(verdict, lines_since, now))
             if now - started > goal.timeout:
                 raise _timed_out(kube, goal, verdict, snapshot)
     finally:
@@ -126,12 +137,30 @@ def _busy(kube: Kube, goal: Goal, applying: Callable[[], bool]) -> bool:
     """Whether Helm is at work. When it failed, the cause that the cluster shows is better than Helm's own words."""
     try:
         return applying()
-    except Failure:
-        problems = _judge(look.once(kube, goal.namespace), goal).problems
+    except Failure as failure:
+        seen = look.once(kube, goal.namespace)
+        problems = _judge(seen, goal).problems
         at_once = [problem for problem in problems if problem.patience == 0 and _is_new(problem, goal)]
         if at_once:
             raise _failed(kube, goal.namespace, at_once) from None
+        hanging = [job for job in seen.jobs if job.key in goal.watched and job.active and job.uid not in goal.ignored]
+        if hanging and LATE.search(failure.why):
+            raise _hangs(kube, goal, seen, hanging[0]) from None
         raise
+
+
+def _hangs(kube: Kube, goal: Goal, seen: Snapshot, job: Job) -> StepFailed:
+    """A hook that Helm waited for to the end: where it is, and its last words."""
+    line = health.judge(seen, (), (job.key,)).lines[0][1]
+    ran = [(pod.name, container.name) for pod in seen.pods_of(job.key) for container in pod.containers]
+    told = [log_tail(kube, goal.namespace, pod, container, previous=False) for pod, container in ran]
+    last = next((f', its last words: "{lines[-1]}"' for lines in reversed(told) if lines), "")
+    return StepFailed(
+        f"{job.key}, a hook, is not over after {goal.timeout:.0f} s",
+        where=f"pod {ran[-1][0]}, container {ran[-1][1]}" if ran else f"namespace {goal.namespace}",
+        why=f"{line}{last}",
+        next=f"inv logs {job.name}   (or a longer --timeout)",
+    )
 
 
 def _is_new(problem: Problem, goal: Goal) -> bool:

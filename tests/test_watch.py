@@ -13,7 +13,7 @@ import pytest
 
 from devenv import look, watch
 from devenv.clients.kube import Kube
-from devenv.errors import RolloutFailed
+from devenv.errors import RolloutFailed, StepFailed
 from devenv.model import Container, Pod, Snapshot
 from devenv.watch import Goal
 from tests.fake_api import FakeApi
@@ -190,6 +190,74 @@ def test_who_may_not_see_endpoints_is_not_stopped_by_them(
     api.answers[SLICES] = answer
     monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, objects=(SERVICE,)))
     assert follow(api, tmp_path) == []
+
+
+def blind(restarts: int, state: str = "running") -> dict[str, Any]:
+    one = pod({state: {"reason": "CrashLoopBackOff"} if state == "waiting" else {}}, restarts)
+    one["spec"] = {"containers": [{"name": "main"}]}
+    one["metadata"]["resourceVersion"] = str(restarts)
+    return one
+
+
+def test_what_has_no_readiness_probe_must_run_for_a_while(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    api.answers[f"GET {PODS}"] = listed(blind(0))
+    monkeypatch.setattr(watch, "STEADY", 1.0)
+    began = time.monotonic()
+    said = follow(api, tmp_path)
+    assert time.monotonic() - began >= 1.0
+    assert said[0].startswith("all ok; what has no readiness probe")
+
+
+def test_what_was_there_before_need_not(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    api.answers[f"GET {PODS}"] = listed(blind(0))
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"Pod/app-1-x"})))
+    monkeypatch.setattr(watch, "STEADY", 60.0)
+    assert follow(api, tmp_path) == []
+
+
+def test_a_program_that_is_ready_until_it_crashes_is_not_taken_for_ready(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    api.answers[f"GET {PODS}"] = listed(blind(1))
+
+    def crash(_: Any) -> tuple[int, str]:
+        time.sleep(0.5)
+        down = deployment(0)
+        down["metadata"]["resourceVersion"] = "9"
+        api.answers[f"GET {DEPLOYMENT}"] = listed(down)
+        api.answers[f"WATCH {DEPLOYMENT}"] = (200, json.dumps({"type": "MODIFIED", "object": down}) + "\n")
+        return 200, json.dumps({"type": "MODIFIED", "object": blind(3, "waiting")}) + "\n"
+
+    api.answers[f"WATCH {PODS}"] = crash
+    monkeypatch.setattr(watch, "SETTLE", 0.0)
+    with pytest.raises(RolloutFailed, match="does not start"):
+        follow(api, tmp_path)
+
+
+def test_a_hook_that_hangs_is_named_with_its_last_words(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = {"metadata": {"name": "once", "uid": "j"}, "status": {"active": 1}}
+    api.answers["GET /apis/batch/v1/namespaces/n/jobs"] = listed(hook)
+    one = pod({"running": {}})
+    one["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "once", "controller": True}]
+    one["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    api.answers[f"GET {PODS}"] = listed(one)
+    api.answers[f"GET {PODS}/app-1-x/log"] = (200, "start\nwaiting for Godot\n")
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, watched=("Job/once",)))
+
+    def late() -> bool:
+        raise StepFailed("helm could not apply", why="failed pre-install: timed out waiting for the condition")
+
+    with pytest.raises(StepFailed) as failed:
+        follow(api, tmp_path, late)
+    assert failed.value.what == "Job/once, a hook, is not over after 5 s"
+    assert failed.value.why == 'at work, its last words: "waiting for Godot"'
 
 
 def test_a_helm_that_fails_ends_it_at_once(api: FakeApi, tmp_path: Path) -> None:

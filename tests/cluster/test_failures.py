@@ -32,7 +32,8 @@ Object = dict[str, Any]
 
 IMAGE = "devenv.local/backend:0.1.0"
 SERVE = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8080)"
-SIDE_BY_SIDE = 4
+SIDE_BY_SIDE = 3
+LATEST = 2.0  # seconds
 WAITS = 12.0  # seconds of --timeout for what is waited for to the end
 
 
@@ -112,11 +113,11 @@ class Broken:
     namespace: Object = field(default_factory=dict)
 
 
-CRASHED = "restarts=2, last_reason='(Error|OOMKilled)', .*CrashLoopBackOff"
+CRASHED = r"reason='CrashLoopBackOff'[^)]*restarts=2"
 NOWHERE = "registry.invalid/nothing:1"
 PULL = r"reason='Failed', message='Failed to pull"
 REFUSED = "reason='FailedCreate'"
-UNSCHEDULED = r"unscheduled='0/"
+UNSCHEDULED = r"unscheduled=.0/"
 NODE = "devenv-test-tainted"
 FULL = mounted(
     "/full", {"emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}, "open('/full/x', 'wb').write(b'x' * 2**22)"
@@ -248,18 +249,21 @@ CATALOGUE: dict[str, Broken] = {
         (app(init={"command": python("import time; time.sleep(600)")}),), ("init container wait runs",), timeout=WAITS,
     ),
     "a hook that hangs": Broken(
-        (app(), job("import time; time.sleep(600)", hook="pre-install")), ("once",), code=4, timeout=WAITS,
+        (app(), job("import time; print('waiting for Godot', flush=True); time.sleep(600)", hook="pre-install")),
+        ("Job/once, a hook, is not over", "at work", "waiting for Godot"), code=4, timeout=WAITS,
     ),
 }  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Seen:
-    """How a row ended: the command's answer, and the seconds from the fault's showing, and from the start, to its exit."""
+    """How a row ended: the command's answer, the seconds from the fault's showing, and from the start, to its exit, and
+    how many processes wanted each processor of this machine then."""
 
     output: shell.Output
     late: float | None
     took: float
+    load: float
 
     @property
     def failure(self) -> dict[str, str]:
@@ -319,7 +323,7 @@ def run(name: str, broken: Broken, kube: Kube, kubectl: Callable[..., shell.Outp
     eye.close()
     late = over - eye.at - broken.grace if eye.at is not None else None
     kubectl("delete", "namespace", namespace, "--wait=false")
-    return Seen(output, late, over - began)
+    return Seen(output, late, over - began, os.getloadavg()[0] / (os.cpu_count() or 1))
 
 
 @pytest.fixture(scope="module")
@@ -362,7 +366,9 @@ def test_it_is_named_in_time(name: str, catalogue: dict[str, Seen]) -> None:
     broken, seen = CATALOGUE[name], catalogue[name]
     late = "" if seen.late is None else f"{seen.late:.1f} s late"
     grace = f"grace {broken.grace:.0f} s" if broken.grace else "at once" if broken.timeout != WAITS else "waited for"
-    measured.append(f"{name:<38}{grace:<14}{late:<14}{seen.took:6.1f} s in all   {seen.line[:120]}")
+    measured.append(
+        f"{name:<38}{grace:<14}{late:<14}{seen.took:6.1f} s in all, load {seen.load:4.1f}   {seen.line[:90]}"
+    )
     assert seen.output.code == broken.code, seen.line
     for words in broken.says:
         assert words in seen.line
@@ -371,7 +377,5 @@ def test_it_is_named_in_time(name: str, catalogue: dict[str, Seen]) -> None:
     assert seen.failure["hint"]
     if broken.shown:
         assert seen.late is not None, "the fault never showed"
-        assert seen.late <= LATEST
-
-
-LATEST = 2.0 * float(os.environ.get("DEVENV_TEST_SLOWNESS", "1"))
+        # A machine that others use as well is slower by as much.
+        assert seen.late <= LATEST * max(1.0, seen.load)
