@@ -210,17 +210,18 @@ def values(screen: Any, flags: Flags, explain: str = "") -> None:
 
 @environment_task
 def status(screen: Any, flags: Flags) -> None:
-    """Show what is running."""
-    from devenv import environment, show
+    """Show what is running: components, versions, databases, and how to reach all of it."""
+    from devenv import environment
     from devenv import redeploy as story
+    from devenv import status as running
 
     wanted = environment.describe(flags)
     session = story.reach(wanted, screen, start=False)
-    record = show.status_record(wanted.desired, session)
+    record = running.read(wanted.desired, session)
     if flags.output == "json":
         screen.answer(record)
     else:
-        show.status(record)
+        running.show(record)
 
 
 @environment_task
