@@ -18,7 +18,7 @@ from devenv.model import Job, Problem, Snapshot, Verdict
 
 GONE = "unable to retrieve container logs for "  # the kubelet says so with status 200, as if it were the log
 SERVICE_GRACE = 2.0  # seconds: pods of elsewhere that it may lead to are found by then
-STEADY = 3.0  # seconds that a container without a readiness probe must run for
+STEADY = 3.0  # seconds: a program that crashes at start has done so by then
 TICK = 0.25  # seconds: what outlasts its patience is seen that soon
 SETTLE = 2.0  # seconds after Helm: until then the controllers may not have seen its change
 
@@ -34,7 +34,8 @@ class Goal:
 
     `watched` Jobs must not fail, but may come and go: hooks, and Jobs that Kubernetes deletes when they are done.
     `ignored`: the uids of Jobs of earlier runs. `earlier`: what was there before, as Kind/name; what is wrong with it
-    may be the very thing that is being mended. `objects`: the manifest, for the Services in it.
+    may be the very thing that is being mended. `objects`: the manifest, for the Services in it. `steady`: the seconds
+    that a container without a readiness probe must run for before it counts as ready.
     """
 
     namespace: str
@@ -45,6 +46,7 @@ class Goal:
     ignored: frozenset[str] = frozenset()
     earlier: frozenset[str] = frozenset()
     objects: tuple[Object, ...] = ()
+    steady: float = STEADY
 
 
 def follow(
@@ -76,7 +78,8 @@ def follow(
                 goal, settled = applied(goal), now + SETTLE
             verdict = _judge(snapshot, goal)
             running = {one: running.get(one, now) for one in health.unproven(snapshot, goal.workloads)}
-            steady = all(now - began >= STEADY for one, began in running.items() if f"Pod/{one[0]}" not in goal.earlier)
+            new = {one: began for one, began in running.items() if f"Pod/{one[0]}" not in goal.earlier}
+            steady = all(now - began >= goal.steady for began in new.values())
             if verdict.ready and not busy and steady:
                 # The watch may lag behind Helm's last write; a list does not.
                 listed = look.once(kube, goal.namespace)
@@ -92,7 +95,8 @@ def follow(
                 raise _failed(kube, goal.namespace, lasting)
             lines_since = {line: lines_since.get(line, now) for line in verdict.lines}
             if verdict.ready:
-                waits("helm applies" if busy else f"all ok; what has no readiness probe must run for {STEADY:.0f} s")
+                held = f"all ok; what has no readiness probe must run for {goal.steady:.0f} s"
+                waits("helm applies" if busy else held)
             else:
                 waits(_waiting(verdict, lines_since, now))
             if now - started > goal.timeout:

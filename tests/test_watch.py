@@ -204,7 +204,7 @@ def test_what_has_no_readiness_probe_must_run_for_a_while(
 ) -> None:
     api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
     api.answers[f"GET {PODS}"] = listed(blind(0))
-    monkeypatch.setattr(watch, "STEADY", 1.0)
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, steady=1.0))
     began = time.monotonic()
     said = follow(api, tmp_path)
     assert time.monotonic() - began >= 1.0
@@ -214,8 +214,7 @@ def test_what_has_no_readiness_probe_must_run_for_a_while(
 def test_what_was_there_before_need_not(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
     api.answers[f"GET {PODS}"] = listed(blind(0))
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"Pod/app-1-x"})))
-    monkeypatch.setattr(watch, "STEADY", 60.0)
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"Pod/app-1-x"}), steady=60.0))
     assert follow(api, tmp_path) == []
 
 
