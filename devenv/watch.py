@@ -18,7 +18,7 @@ from devenv.model import Job, Problem, Snapshot, Verdict
 
 GONE = "unable to retrieve container logs for "  # the kubelet says so with status 200, as if it were the log
 SERVICE_GRACE = 2.0  # seconds: pods of elsewhere that it may lead to are found by then
-STEADY = 3.0  # seconds: a program that crashes at start has done so by then
+STEADY = 5.0  # seconds: a program that crashes at start has done so by then
 TICK = 0.25  # seconds: what outlasts its patience is seen that soon
 SETTLE = 2.0  # seconds after Helm: until then the controllers may not have seen its change
 
@@ -78,8 +78,7 @@ def follow(
                 goal, settled = applied(goal), now + SETTLE
             verdict = _judge(snapshot, goal)
             running = {one: running.get(one, now) for one in health.unproven(snapshot, goal.workloads)}
-            new = {one: began for one, began in running.items() if f"Pod/{one[0]}" not in goal.earlier}
-            steady = all(now - began >= goal.steady for began in new.values())
+            steady = all(_is_steady(one, now - began, goal) for one, began in running.items())
             if verdict.ready and not busy and steady:
                 # The watch may lag behind Helm's last write; a list does not.
                 listed = look.once(kube, goal.namespace)
@@ -147,10 +146,15 @@ def _busy(kube: Kube, goal: Goal, applying: Callable[[], bool]) -> bool:
         at_once = [problem for problem in problems if problem.patience == 0 and _is_new(problem, goal)]
         if at_once:
             raise _failed(kube, goal.namespace, at_once) from None
-        hanging = [job for job in seen.jobs if job.key in goal.watched and job.active and job.uid not in goal.ignored]
+        hanging = _hanging(seen, goal)
         if hanging and LATE.search(failure.why):
             raise _hangs(kube, goal, seen, hanging[0]) from None
         raise
+
+
+def _hanging(seen: Snapshot, goal: Goal) -> list[Job]:
+    """The hooks that are still at work."""
+    return [job for job in seen.jobs if job.key in goal.watched and job.active and job.uid not in goal.ignored]
 
 
 def _hangs(kube: Kube, goal: Goal, seen: Snapshot, job: Job) -> StepFailed:
@@ -172,6 +176,12 @@ def _is_new(problem: Problem, goal: Goal) -> bool:
     if problem.before_rollout or problem.where in goal.jobs:
         return True
     return bool(problem.about) and problem.about not in goal.earlier
+
+
+def _is_steady(container: tuple[str, str, int], ran: float, goal: Goal) -> bool:
+    """Whether it has run long enough to count as ready; one that has crashed before must run longer."""
+    pod, _, restarts = container
+    return f"Pod/{pod}" in goal.earlier or ran >= goal.steady * (1 + 2 * restarts)
 
 
 def _over(problem: Problem, lasted: float) -> bool:
@@ -251,6 +261,9 @@ def _timed_out(kube: Kube, goal: Goal, verdict: Verdict, seen: Snapshot) -> Roll
     """What was waited for to the end, and the newest warning about it."""
     if verdict.problems:
         return _failed(kube, goal.namespace, verdict.problems)
+    hanging = _hanging(seen, goal)
+    if hanging:
+        return _hangs(kube, goal, seen, hanging[0])
     open_ = [(name, text) for name, text in verdict.lines if text != "ok"]
     warnings = [warning for name, _ in open_ if (warning := health.last_warning(seen, name))]
     told = [f"{name}: {text}" for name, text in open_] or ["helm has not finished"]

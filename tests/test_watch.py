@@ -259,6 +259,25 @@ def test_a_hook_that_hangs_is_named_with_its_last_words(
     assert failed.value.why == 'at work, its last words: "waiting for Godot"'
 
 
+def test_a_hook_that_hangs_to_our_own_end_is_named_as_well(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = {"metadata": {"name": "once", "uid": "j"}, "status": {"active": 1}}
+    api.answers["GET /apis/batch/v1/namespaces/n/jobs"] = listed(hook)
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, watched=("Job/once",), timeout=0.3))
+    with pytest.raises(StepFailed, match="Job/once, a hook, is not over after 0 s"):
+        follow(api, tmp_path, lambda: True)
+
+
+def test_what_has_crashed_before_must_run_longer(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    api.answers[f"GET {PODS}"] = listed(blind(1))
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, steady=0.5))
+    began = time.monotonic()
+    follow(api, tmp_path)
+    assert time.monotonic() - began >= 1.5
+
+
 def test_a_helm_that_fails_ends_it_at_once(api: FakeApi, tmp_path: Path) -> None:
     def failed() -> bool:
         raise RolloutFailed("helm said no")

@@ -113,7 +113,7 @@ class Broken:
     namespace: Object = field(default_factory=dict)
 
 
-CRASHED = r"reason='CrashLoopBackOff'[^)]*restarts=2"
+CRASHED = r"reason='CrashLoopBackOff'.{0,500}?restarts=2"
 NOWHERE = "registry.invalid/nothing:1"
 PULL = r"reason='Failed', message='Failed to pull"
 REFUSED = "reason='FailedCreate'"
@@ -164,7 +164,7 @@ CATALOGUE: dict[str, Broken] = {
         ("Deployment/app does not start", "no luck today"), CRASHED,
     ),
     "killed for its memory": Broken(
-        (app(command=python("x = bytearray(2**30)"), resources={"limits": {"memory": "64Mi"}}),),
+        (app(command=python("x = b'x' * 2**30"), resources={"limits": {"memory": "64Mi"}}),),
         ("Deployment/app does not start", "OOMKilled"), CRASHED,
     ),
     "a read-only file system": Broken(
