@@ -105,9 +105,10 @@ def _last_crash(pods: Iterable[Pod]) -> tuple[str, str, str]:
 def _workload(snapshot: Snapshot, workload: Workload | None, name: str) -> tuple[tuple[str, str], list[Problem]]:
     if workload is None:
         return (name, "not there yet"), []
-    if workload.done:
-        return (workload.component, "ok"), []
     pods = newest(snapshot, workload)
+    # The pods know first: a workload's own figures follow, later where the controllers have much to do.
+    if workload.done and all(pod.ready for pod in pods if pod.phase not in ("Failed", "Succeeded")):
+        return (workload.component, "ok"), []
     problems = _problems(snapshot, pods, workload.component, workload.key)
     if pods or problems:
         line = _pods_line(snapshot, pods, workload.key)

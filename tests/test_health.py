@@ -272,6 +272,14 @@ def test_it_is_ready_or_not_when(one: Workload, ready: bool) -> None:
     assert judge(picture(workloads=(one,))).ready is ready
 
 
+def test_the_pods_know_first() -> None:
+    done = workload(ready=1, available=1)
+    crashed = pod(container(state="terminated", reason="Error", exit_code=1))
+    assert not judge(picture(crashed, workloads=(done,))).ready
+    evicted = pod(phase="Failed", message="The node was low on resource: memory.")
+    assert judge(picture(pod(container(ready=True), ready=True), evicted, workloads=(done,))).ready
+
+
 def test_a_failed_job_fails_at_once_and_names_its_pod() -> None:
     job = Job("setup", "schema", 0, False, True, "Job has reached the specified backoff limit")
     failed = pod(container(name="run", state="terminated", exit_code=3), name="setup-1", owner="Job/setup")

@@ -88,17 +88,24 @@ def test_a_crash_loop_fails_with_the_log_line_that_explains(api: FakeApi, tmp_pa
 def test_a_pod_that_crashed_before_is_no_failure_of_the_run_that_mends_it(
     api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api.answers[f"GET {PODS}"] = listed(pod({"waiting": {"reason": "CrashLoopBackOff"}}, restarts=3))
+    crashed = pod({"waiting": {"reason": "CrashLoopBackOff"}}, restarts=3)
+    crashed["metadata"]["resourceVersion"] = "2"
+    pods = iter([listed(crashed)])
+    api.answers[f"GET {PODS}"] = lambda _: next(pods, listed())
     pictures = iter([listed(deployment(0))])
     api.answers[f"GET {DEPLOYMENT}"] = lambda _: next(pictures, listed(deployment(1)))
     mended = deployment(1)
     mended["metadata"]["resourceVersion"] = "2"
 
-    def after_a_while(_: Any) -> tuple[int, str]:
-        time.sleep(0.4)
-        return 200, json.dumps({"type": "MODIFIED", "object": mended}) + "\n"
+    def after_a_while(what: str, object: Any) -> Any:
+        def answer(_: Any) -> tuple[int, str]:
+            time.sleep(0.4)
+            return 200, json.dumps({"type": what, "object": object}) + "\n"
 
-    api.answers[f"WATCH {DEPLOYMENT}"] = after_a_while
+        return answer
+
+    api.answers[f"WATCH {DEPLOYMENT}"] = after_a_while("MODIFIED", mended)
+    api.answers[f"WATCH {PODS}"] = after_a_while("DELETED", crashed)
     monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"Pod/app-1-x"})))
     helm = iter([True, True])
     assert follow(api, tmp_path, lambda: next(helm, False))
@@ -195,6 +202,7 @@ def test_who_may_not_see_endpoints_is_not_stopped_by_them(
 def blind(restarts: int, state: str = "running") -> dict[str, Any]:
     one = pod({state: {"reason": "CrashLoopBackOff"} if state == "waiting" else {}}, restarts)
     one["spec"] = {"containers": [{"name": "main"}]}
+    one["status"]["conditions"] = [{"type": "Ready", "status": str(state == "running")}]
     one["metadata"]["resourceVersion"] = str(restarts)
     return one
 
