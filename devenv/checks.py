@@ -351,6 +351,8 @@ def default_namespace(told: tuple[bool, str]) -> Answers:
     good, words = told
     if good:
         yield Answer(PASS, "Temporal's namespace default is there")
+    elif "not found" not in words.lower():
+        yield Answer(FAIL, f"Temporal could not be asked for its namespace default: {words}", "inv temporal.health")
     else:
         mend = "inv logs admintools; inv temporal.cli -- operator namespace create -n default --retention 72h"
         yield Answer(FAIL, f"Temporal's namespace default is not there: {words}", mend)

@@ -198,6 +198,9 @@ CASES: dict[str, tuple[checks.Answers, tuple[str, ...], str, str]] = {
     ),
     "Temporal serves": (checks.serving((True, "SERVING")), (PASS,), "serves", ""),
     "Temporal does not serve": (checks.serving((False, "connection refused")), (FAIL,), "connection refused", "inv logs frontend"),
+    "nobody to ask for the namespace default": (
+        checks.default_namespace((False, "connection refused")), (FAIL,), "connection refused", "inv temporal.health",
+    ),
     "no namespace default": (checks.default_namespace((False, "not found")), (FAIL,), "not found", "namespace create"),
     "no Job left over": (checks.jobs(OFF, TEMPORAL, EMPTY), (PASS,), "none left over", ""),
     "a Job of an earlier release": (checks.jobs(OFF, TEMPORAL, replace(EMPTY, jobs=(LEFT,))), (WARN,), "earlier release", "delete job"),
