@@ -198,9 +198,9 @@ def _asks(*words: str) -> Reader:
         if not checks.runs_temporal(read.desired, read.of("deployed")):
             return None
         output = story.admintools(read.session, read.desired, *words)
-        told = [line.strip() for line in output.stderr.splitlines() if line.strip()]
-        words = [line for line in told if not line.startswith("command terminated")]
-        return output.code == 0, words[-1] if words else output.last_line
+        lines = [line.strip() for line in output.stderr.splitlines() if line.strip()]
+        told = [line for line in lines if not line.startswith("command terminated")]
+        return output.code == 0, told[-1] if told else output.last_line
 
     return read
 
