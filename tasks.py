@@ -55,6 +55,7 @@ OWN = {
     "component": "only this one's, such as backend or history",
     "follow": "go on with what comes, until Ctrl-C",
     "previous": "of the containers that crashed",
+    "since": "only what is younger: 90s, 10m, 1h30m",
     "delete_data": "delete volume and password too",
     "revision": "go back to this one; else to the last good one",
     "database": "backend, temporal or temporal_visibility",
@@ -205,7 +206,7 @@ def plan(screen: Any, flags: Flags, detailed_exitcode: bool = False) -> None:
 
     wanted = environment.describe(flags)
     session = story.reach(wanted, screen, start=False)
-    wanted = external.settle(story.with_chart(wanted, session, screen), session.kube, screen)
+    wanted = external.settle(story.with_chart(wanted, session, screen), session.kube, screen.secrets)
     made = story.explained(wanted, session, story.draw(wanted, session, lambda _: None))
     if flags.output == "json":
         screen.answer(show.plan_record(made))
@@ -229,29 +230,48 @@ def values(screen: Any, flags: Flags, explain: str = "") -> None:
 
 @environment_task
 def status(screen: Any, flags: Flags) -> None:
-    """Show what is running."""
-    from devenv import environment, show
+    """Show what is running: components, versions, databases, and how to reach all of it."""
+    from devenv import environment
     from devenv import redeploy as story
+    from devenv import status as running
 
     wanted = environment.describe(flags)
     session = story.reach(wanted, screen, start=False)
-    record = show.status_record(wanted.desired, session)
+    record = running.read(wanted.desired, session)
     if flags.output == "json":
         screen.answer(record)
     else:
-        show.status(record)
+        running.show(record)
 
 
 @environment_task
-def logs(screen: Any, flags: Flags, component: str = "", follow: bool = False, previous: bool = False) -> None:
-    """Show the logs of all components, or of one, merged by time: logs [COMPONENT] [--follow] [--previous]."""
+def doctor(screen: Any, flags: Flags) -> None:
+    """Check everything: each line passes, warns or fails, with the command that mends it."""
+    from devenv import doctor as doctoring
     from devenv import environment
+
+    record = doctoring.doctor(environment.describe(flags), screen)
+    if flags.output == "json":
+        screen.answer(record)
+    else:
+        doctoring.show(record, screen)
+    if not record["healthy"]:
+        raise Exit(code=5)
+
+
+@environment_task
+def logs(
+    screen: Any, flags: Flags, component: str = "", follow: bool = False, previous: bool = False, since: str = ""
+) -> None:
+    """Show all logs, or one component's, merged by time: logs [COMPONENT] [--since 10m] [--follow] [--previous]."""
+    from devenv import environment, settings
     from devenv import logs as reading
     from devenv import redeploy as story
 
     wanted = environment.describe(flags)
+    past = settings.seconds(since, "--since") if since else None
     session = story.reach(wanted, screen, start=False)
-    reading.show(session.kube, wanted.desired.namespace, component, follow=follow, previous=previous)
+    reading.show(session.kube, wanted.desired.namespace, component, follow=follow, previous=previous, since=past)
 
 
 @environment_task
@@ -558,8 +578,9 @@ def _collection(**tasks: Task[Callable[..., Any]]) -> Collection:
 
 
 namespace = _collection(
-    redeploy=redeploy, plan=plan, values=values, status=status, logs=logs, history=history, rollback=rollback,
-    destroy=destroy, kubectl=kubectl, helm=helm, forward=forward, rbac=rbac, test=test, check=check, fix=fix,
+    redeploy=redeploy, plan=plan, values=values, status=status, doctor=doctor, logs=logs, history=history,
+    rollback=rollback, destroy=destroy, kubectl=kubectl, helm=helm, forward=forward, rbac=rbac, test=test, check=check,
+    fix=fix,
 )  # fmt: skip
 namespace.add_collection(
     _collection(

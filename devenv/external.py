@@ -45,9 +45,9 @@ def path(namespace: str, name: str) -> str:
     return KINDS[("v1", "Secret")].path(namespace, name)
 
 
-def settle(environment: Environment, kube: Kube, screen: Screen) -> Environment:
+def settle(environment: Environment, kube: Kube, secrets: set[str]) -> Environment:
     """The environment with the Secret of its external database: what it holds, and values that name it as pods will
-    find it. Raises Refused where it is not found or cannot serve."""
+    find it; its password goes into `secrets`. Raises Refused where it is not found or cannot serve."""
     desired = environment.desired
     place, name = _named(desired)
     if not name:
@@ -56,7 +56,7 @@ def settle(environment: Environment, kube: Kube, screen: Screen) -> Environment:
     copied = namespace != desired.namespace
     keys = _keys(desired)
     read = credentials.read(found.get("data") or {}, keys)
-    screen.secrets.add(read.texts.get(keys.names["password"], ""))
+    secrets.add(read.texts.get(keys.names["password"], ""))
     _refuse(found, namespace, name, read, copied=copied)
     meta = found["metadata"]
     external = External(

@@ -21,12 +21,23 @@ CRASH_GRACE = 60.0
 SCHEDULING_GRACE = 30.0
 MOUNT_GRACE = 45.0
 PENDING_CLAIM_GRACE = 45.0
+REFUSED_GRACE = 5.0  # a service account or a token may come a moment after its pod was wanted
+WEBHOOK_GRACE = 15.0
+ENDING_GRACE = 45.0  # pods that are ending still count in a quota
 
 WRONG_CONFIG = frozenset(
     {"CreateContainerConfigError", "InvalidImageName", "ErrImageNeverPull", "CreateContainerError"}
 )
 PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"})
-PASSING = re.compile(r"429|toomanyrequests|QPS|timeout|timed out|EOF|50[0-9]|temporar", re.IGNORECASE)
+PASSING = re.compile(r"\b429\b|toomanyrequests|QPS|timeout|timed out|\bEOF\b|\b50[0-9]\b|temporar", re.IGNORECASE)
+NOT_STARTED = frozenset({"StartError", "ContainerCannotRun", "RunContainerError"})
+NEVER_STARTS = re.compile(r"executable file not found|no such file or directory|permission denied|exec format error")
+NO_CLASS = re.compile(r"storageclass\S* \"[^\"]*\" not found", re.IGNORECASE)
+NO_SOURCE = re.compile(r"(secret|configmap) \"[^\"]*\" not found|references non-existent")
+TOO_MUCH = re.compile(r"exceeds the limit")
+FOR_GOOD = re.compile(r"violates PodSecurity|is forbidden: \[?(minimum|maximum|max |min )|must specify")
+QUOTA = re.compile(r"exceeded quota")
+WEBHOOK = re.compile(r"failed calling webhook|failed to call webhook")
 SCALING = frozenset({"TriggeredScaleUp", "Nominated"})
 
 
@@ -59,7 +70,14 @@ def judge(
         lines.append(line)
         problems += found
     ready = all(text == "ok" for _, text in lines)
-    return Verdict(ready, tuple(lines), tuple(problems))
+    stuck = {problem.component for problem in problems}
+    starting = any(text != "ok" and name not in stuck for name, text in lines)
+    return Verdict(ready, tuple(lines), tuple(problem if starting else _alone(problem) for problem in problems))
+
+
+def _alone(problem: Problem) -> Problem:
+    """Where nothing else is starting there is nothing that a crashing program could still be waiting for."""
+    return replace(problem, patience=AT_ONCE) if problem.crashes >= CRASHES else problem
 
 
 def _job(snapshot: Snapshot, job: Job | None, name: str) -> tuple[tuple[str, str], list[Problem]]:
@@ -87,9 +105,10 @@ def _last_crash(pods: Iterable[Pod]) -> tuple[str, str, str]:
 def _workload(snapshot: Snapshot, workload: Workload | None, name: str) -> tuple[tuple[str, str], list[Problem]]:
     if workload is None:
         return (name, "not there yet"), []
-    if workload.done:
-        return (workload.component, "ok"), []
     pods = newest(snapshot, workload)
+    # The pods know first: a workload's own figures follow, later where the controllers have much to do.
+    if workload.done and all(pod.ready for pod in pods if pod.phase not in ("Failed", "Succeeded")):
+        return (workload.component, "ok"), []
     problems = _problems(snapshot, pods, workload.component, workload.key)
     if pods or problems:
         line = _pods_line(snapshot, pods, workload.key)
@@ -115,6 +134,18 @@ def of_pod(snapshot: Snapshot, pod: Pod) -> list[Problem]:
     return _pod_problems(snapshot, pod, pod.component, f"Pod/{pod.name}")
 
 
+def unproven(snapshot: Snapshot, wanted: Iterable[str]) -> list[tuple[str, str, int]]:
+    """(pod, container, restarts) of what is ready only because nothing asks it: it may crash in the next moment."""
+    owners = frozenset(wanted)
+    return [
+        (pod.name, container.name, container.restarts)
+        for pod in snapshot.pods
+        if pod.owner in owners and not pod.deleting
+        for container in pod.containers
+        if container.state == "running" and not container.probed
+    ]
+
+
 def troubled(snapshot: Snapshot) -> list[tuple[Pod, Container]]:
     """The containers that failed, or run without being ready, those that failed first."""
     found = [
@@ -135,7 +166,7 @@ def _pods_line(snapshot: Snapshot, pods: list[Pod], owner: str) -> str:
     for pod in pods:
         if not pod.ready:
             return _pod_line(snapshot, pod)
-    return "starting"
+    return "at work" if pods else "starting"
 
 
 def _pod_line(snapshot: Snapshot, pod: Pod) -> str:
@@ -174,9 +205,10 @@ def _problems(snapshot: Snapshot, pods: list[Pod], component: str, owner: str) -
 
 
 def _pod_problems(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> list[Problem]:
-    where = f"pod {pod.name}"
     if pod.ready:
         return []
+    if pod.phase == "Failed":
+        return _put_out(pod, component, owner)
     if pod.unscheduled:
         return _unscheduled(snapshot, pod, component, owner)
     found = []
@@ -184,15 +216,31 @@ def _pod_problems(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> l
         problem = _container_problem(snapshot, pod, container, component, owner)
         if problem:
             found.append(problem)
-    if not found:
-        found += [
-            Problem(
-                f"{owner} {event.reason}", component, f"{owner} cannot be started", where, event.message, MOUNT_GRACE
-            )
-            for event in _events(snapshot, f"Pod/{pod.name}")[-1:]
-            if event.warning and event.reason in ("FailedMount", "FailedCreatePodSandBox", "FailedAttachVolume")
-        ]
-    return found
+    return found or _not_set_up(snapshot, pod, component, owner)
+
+
+def _put_out(pod: Pod, component: str, owner: str) -> list[Problem]:
+    """A pod that its node put out or did not take, as its own message says; the next may fare better."""
+    if not pod.message:
+        return []
+    patience = AT_ONCE if TOO_MUCH.search(pod.message) else CRASH_GRACE
+    where, about = f"pod {pod.name}", f"Pod/{pod.name}"
+    return [Problem(f"{owner} put out", component, f"{owner} is put out", where, pod.message, patience, about=about)]
+
+
+def _not_set_up(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> list[Problem]:
+    """Volumes and network of a pod, none of whose containers has started."""
+    if any(container.state != "waiting" or container.restarts for container in pod.containers):
+        return []
+    reasons = ("FailedMount", "FailedCreatePodSandBox", "FailedAttachVolume")
+    told = [event for event in _events(snapshot, f"Pod/{pod.name}") if event.warning and event.reason in reasons]
+    return [
+        Problem(
+            f"{owner} {event.reason}", component, f"{owner} cannot be started", f"pod {pod.name}", event.message,
+            AT_ONCE if NO_SOURCE.search(event.message) else MOUNT_GRACE, about=f"Pod/{pod.name}",
+        )
+        for event in told[-1:]
+    ]  # fmt: skip
 
 
 def _unscheduled(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> list[Problem]:
@@ -202,7 +250,8 @@ def _unscheduled(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> li
     what = f"{owner} finds no node"
     if "unbound immediate PersistentVolumeClaims" in pod.unscheduled or "persistentvolumeclaim" in pod.unscheduled:
         return _unbound(snapshot, component, owner)
-    return [Problem(f"{owner} unscheduled", component, what, f"pod {pod.name}", pod.unscheduled, SCHEDULING_GRACE)]
+    where, about = f"pod {pod.name}", f"Pod/{pod.name}"
+    return [Problem(f"{owner} unscheduled", component, what, where, pod.unscheduled, SCHEDULING_GRACE, about=about)]
 
 
 def _unbound(snapshot: Snapshot, component: str, owner: str) -> list[Problem]:
@@ -212,10 +261,9 @@ def _unbound(snapshot: Snapshot, component: str, owner: str) -> list[Problem]:
             continue
         events = [event for event in _events(snapshot, f"PersistentVolumeClaim/{claim.name}") if event.warning]
         why = events[-1].message if events else "no volume was made for it yet"
+        patience = AT_ONCE if NO_CLASS.search(why) else PENDING_CLAIM_GRACE
         where = f"PersistentVolumeClaim {claim.name}, class {claim.storage_class or '(default)'}"
-        found.append(
-            Problem(f"{claim.name} unbound", component, f"{owner} has no volume", where, why, PENDING_CLAIM_GRACE)
-        )
+        found.append(Problem(f"{claim.name} unbound", component, f"{owner} has no volume", where, why, patience))
     return found
 
 
@@ -226,20 +274,36 @@ def _container_problem(
 
     def problem(what: str, why: str, patience: float | None, previous: bool = False) -> Problem:
         return Problem(
-            f"{owner} {what}", component, f"{owner} {what}", where, why, patience, pod.name, container.name, previous
-        )
+            f"{owner} {what}", component, f"{owner} {what}", where, why, patience, pod.name, container.name, previous,
+            about=f"Pod/{pod.name}",
+        )  # fmt: skip
 
     if container.state == "waiting" and container.reason in WRONG_CONFIG:
         return problem("cannot be started", container.message or container.reason, AT_ONCE)
     if container.state == "waiting" and container.reason in PULLING:
-        why = _first_pull_error(snapshot, pod) or container.message
-        grace = PULL_GRACE_PASSING if PASSING.search(why) else PULL_GRACE
+        why = first_pull_error(snapshot, pod) or container.message
+        grace = PULL_GRACE_PASSING if PASSING.search(why.replace(container.image, "")) else PULL_GRACE
         return replace(problem("gets no image", why, grace), hint=f"mend the image's name: {container.image}")
-    if container.restarts >= CRASHES and container.state != "running":
-        return problem("does not start", f"crashed {container.restarts} times, {_ended(container)}", AT_ONCE, True)
-    if container.state == "waiting" and container.reason == "CrashLoopBackOff":
-        return problem("does not start", f"crashed {container.restarts} times, {_ended(container)}", CRASH_GRACE, True)
-    return None
+    if _start_error(container):
+        patience = AT_ONCE if NEVER_STARTS.search(_start_error(container)) else CRASH_GRACE
+        return problem("cannot be started", _start_error(container), patience)
+    crashes = container.restarts + 1
+    if container.state == "running" or not (container.restarts >= CRASHES or container.reason == "CrashLoopBackOff"):
+        return None
+    patience = AT_ONCE if container.restarts >= CRASHES else CRASH_GRACE
+    found = problem("does not start", f"crashed {crashes} times, {_ended(container)}", patience, True)
+    return replace(found, crashes=crashes)
+
+
+def _start_error(container: Container) -> str:
+    """What the runtime says of a program that it could not even start, without the words around it."""
+    if container.state != "running" and container.reason in NOT_STARTED:
+        text = container.message
+    elif container.state == "waiting" and container.last_reason in NOT_STARTED:
+        text = container.last_message
+    else:
+        return ""
+    return text[text.rfind("exec: ") :] if "exec: " in text else text
 
 
 def _ended(container: Container) -> str:
@@ -249,7 +313,7 @@ def _ended(container: Container) -> str:
     return f"exit code {code}"
 
 
-def _first_pull_error(snapshot: Snapshot, pod: Pod) -> str:
+def first_pull_error(snapshot: Snapshot, pod: Pod) -> str:
     """The first error holds the true reason; later ones only say "Back-off"."""
     for event in _events(snapshot, f"Pod/{pod.name}"):
         if event.warning and event.reason == "Failed" and event.message.startswith("Failed to pull"):
@@ -264,7 +328,29 @@ def _never_made(snapshot: Snapshot, component: str, owner: str) -> list[Problem]
     for maker in makers:
         for event in reversed(_events(snapshot, maker)):
             if event.warning and event.reason in ("FailedCreate", "FailedDelete"):
-                return [
-                    Problem(f"{owner} refused", component, f"{owner} may not make its pods", maker, event.message, 5.0)
-                ]
+                what, patience = f"{owner} may not make its pods", _refusal(snapshot, event.message)
+                return [Problem(f"{owner} refused", component, what, maker, event.message, patience, about=maker)]
     return []
+
+
+def _refusal(snapshot: Snapshot, why: str) -> float:
+    """How long a refusal to make a pod may last."""
+    if WEBHOOK.search(why):
+        return WEBHOOK_GRACE
+    if QUOTA.search(why):
+        return ENDING_GRACE if any(pod.deleting for pod in snapshot.pods) else AT_ONCE
+    return AT_ONCE if FOR_GOOD.search(why) else REFUSED_GRACE
+
+
+def belonging(snapshot: Snapshot, component: str) -> list[Pod]:
+    """The pods of a component: of its label, or of the workloads and Jobs that are called so."""
+    owners = {workload.key for workload in snapshot.workloads if workload.component == component}
+    owners |= {job.key for job in snapshot.jobs if job.component == component}
+    return [pod for pod in snapshot.pods if pod.component == component or pod.owner in owners]
+
+
+def last_warning(snapshot: Snapshot, component: str) -> str:
+    """The newest warning about a component's pods, such as what its probe answered; empty where there is none."""
+    pods = {f"Pod/{pod.name}" for pod in belonging(snapshot, component) if not pod.ready}
+    told = [event for event in snapshot.events if event.warning and event.about in pods]
+    return max(told, key=lambda event: event.at).message if told else ""

@@ -18,8 +18,13 @@ from devenv.clients.kube import Kube
 from devenv.errors import Failure, InputWrong
 from devenv.model import Pod
 
+FIRST = "20"  # lines of what was said before, with --follow
+LOOK_AGAIN = 2.0  # seconds
 COLORS = ("cyan", "green", "magenta", "yellow", "blue", "bright_cyan", "bright_green", "bright_magenta", "bright_blue")
 TAIL = "200"
+
+
+Query = dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -36,22 +41,32 @@ class Source:
         return f"{self.component}/{self.container}" if self.init else self.component
 
 
+def names(pod: Pod) -> tuple[str, ...]:
+    """What a pod may be asked for by: its component's label, its own name, the name of what made it."""
+    return pod.component, pod.name, pod.owner.partition("/")[2]
+
+
 def sources(pods: tuple[Pod, ...], component: str) -> list[Source]:
-    """The containers of a component (by its label, or a pod's name), or of all; those that never ran have no log."""
+    """The containers of a component, or of all; those that never ran have no log."""
     return [
         Source(pod.name, pod.component, container.name, container.init)
         for pod in pods
-        if not component or component in (pod.component, pod.name)
+        if not component or component in names(pod)
         for container in pod.containers
         if container.state != "waiting" or container.restarts
     ]
 
 
-def show(kube: Kube, namespace: str, component: str, *, follow: bool, previous: bool) -> None:
-    """Prints the logs; with `follow` until Ctrl-C, across restarts. Raises InputWrong for an unknown component."""
+def show(
+    kube: Kube, namespace: str, component: str, *, follow: bool, previous: bool, since: float | None = None
+) -> None:
+    """Prints the logs, the last `since` seconds of them where that is given, else their last lines.
+
+    With `follow` until Ctrl-C, across restarts and new pods. Raises InputWrong for an unknown component.
+    """
     pods = look.once(kube, namespace).pods
     components = sorted({pod.component for pod in pods})
-    if component and not any(component in (pod.component, pod.name) for pod in pods):
+    if component and not any(component in names(pod) for pod in pods):
         raise InputWrong(
             f"no component {component} runs in namespace {namespace}",
             where=component,
@@ -61,11 +76,17 @@ def show(kube: Kube, namespace: str, component: str, *, follow: bool, previous: 
     write = _writer()
     found = sources(pods, component)
     if follow:
-        _follow(kube, namespace, component, write)
+        _follow(kube, namespace, component, write, _past(since, FIRST))
         return
-    streams = [_lines(kube, namespace, source, previous=previous) for source in found]
+    past = _past(since, TAIL)
+    streams = [_lines(kube, namespace, source, past, previous=previous) for source in found]
     for _, source, text in heapq.merge(*streams, key=lambda line: line[0]):
         write(source, text)
+
+
+def _past(since: float | None, lines: str) -> Query:
+    """How much of what was said before is wanted."""
+    return {"tailLines": lines} if since is None else {"sinceSeconds": f"{max(1, round(since))}"}
 
 
 def _writer() -> Callable[[Source, str], None]:
@@ -87,8 +108,10 @@ def _split(line: str) -> tuple[str, str]:
     return stamp, text
 
 
-def _lines(kube: Kube, namespace: str, source: Source, *, previous: bool) -> Iterator[tuple[str, Source, str]]:
-    query = {"container": source.container, "timestamps": "true", "tailLines": TAIL}
+def _lines(
+    kube: Kube, namespace: str, source: Source, past: Query, *, previous: bool
+) -> Iterator[tuple[str, Source, str]]:
+    query = {"container": source.container, "timestamps": "true", **past}
     if previous:
         query["previous"] = "true"
     try:
@@ -100,20 +123,24 @@ def _lines(kube: Kube, namespace: str, source: Source, *, previous: bool) -> Ite
         yield stamp, source, rest
 
 
-def _follow(kube: Kube, namespace: str, component: str, write: Callable[[Source, str], None]) -> None:
-    """One thread for each container; new pods and restarted containers are picked up as they come."""
+def _follow(kube: Kube, namespace: str, component: str, write: Callable[[Source, str], None], past: Query) -> None:
+    """One thread for each container; new pods and restarted containers are picked up as they come, from their start."""
     stop = threading.Event()
     lines: queue.SimpleQueue[tuple[Source, str]] = queue.SimpleQueue()
     threads: dict[Source, threading.Thread] = {}
+    known: set[str] | None = None
     last: dict[Source, str] = {}
     looked = 0.0
     try:
         while True:
-            if time.monotonic() - looked > 2.0:
+            if time.monotonic() - looked > LOOK_AGAIN:
                 looked = time.monotonic()
-                for source in sources(look.once(kube, namespace).pods, component):
+                pods = look.once(kube, namespace).pods
+                known = known or {pod.name for pod in pods}
+                for source in sources(pods, component):
                     if source not in threads or not threads[source].is_alive():
-                        threads[source] = _start(kube, namespace, source, last, lines, stop)
+                        begin = past if source.pod in known else {}
+                        threads[source] = _start(kube, namespace, source, begin, last, lines, stop)
             try:
                 write(*lines.get(timeout=0.5))
             except queue.Empty:
@@ -128,12 +155,13 @@ def _start(
     kube: Kube,
     namespace: str,
     source: Source,
+    past: Query,
     last: dict[Source, str],
     lines: queue.SimpleQueue[tuple[Source, str]],
     stop: threading.Event,
 ) -> threading.Thread:
     query = {"container": source.container, "timestamps": "true", "follow": "true"}
-    query.update({"sinceTime": last[source][:19] + "Z"} if source in last else {"tailLines": "20"})
+    query.update({"sinceTime": last[source][:19] + "Z"} if source in last else past)
 
     def read() -> None:
         try:

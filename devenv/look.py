@@ -45,7 +45,7 @@ def _pod_owner(meta: Mapping[str, Any]) -> str:
     return owner
 
 
-def container(status: Mapping[str, Any], init: bool) -> Container:
+def container(status: Mapping[str, Any], init: bool, probed: bool = True) -> Container:
     """A container's status as a record."""
     state, detail = next(iter((status.get("state") or {"waiting": {}}).items()))
     last = (status.get("lastState") or {}).get("terminated") or {}
@@ -61,8 +61,10 @@ def container(status: Mapping[str, Any], init: bool) -> Container:
         restarts=status.get("restartCount", 0),
         last_reason=last.get("reason", ""),
         last_exit=last.get("exitCode"),
+        last_message=last.get("message", ""),
         started=detail.get("startedAt") or "",
         ended=detail.get("finishedAt") or "",
+        probed=probed,
     )
 
 
@@ -72,7 +74,10 @@ def pod(object: Object) -> Pod:
     scheduled = conditions.get("PodScheduled", {})
     labels = meta.get("labels") or {}
     containers = [container(entry, True) for entry in status.get("initContainerStatuses") or []]
-    containers += [container(entry, False) for entry in status.get("containerStatuses") or []]
+    named = (object.get("spec") or {}).get("containers") or []
+    blind = {entry["name"] for entry in named if not entry.get("readinessProbe")}
+    statuses = status.get("containerStatuses") or []
+    containers += [container(entry, False, probed=entry["name"] not in blind) for entry in statuses]
     return Pod(
         name=meta["name"],
         component=component(meta),

@@ -74,7 +74,7 @@ class Desired:
 
 @dataclass(frozen=True)
 class Container:
-    """One container of a pod; `state` is waiting, running or terminated."""
+    """One container of a pod; `state` is waiting, running or terminated. `probed`: what ready means, it says itself."""
 
     name: str
     init: bool
@@ -87,8 +87,10 @@ class Container:
     restarts: int = 0
     last_reason: str = ""
     last_exit: int | None = None
+    last_message: str = ""
     started: str = ""
     ended: str = ""
+    probed: bool = True
 
 
 @dataclass(frozen=True)
@@ -285,7 +287,10 @@ class Plan:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something that stands in the way; `patience` in seconds: 0 fails at once, None waits on."""
+    """Something that stands in the way; `patience` in seconds: 0 fails at once, None waits on. `crashes`: how often.
+
+    `about`: the Kind/name of the object that it befell, empty where that says nothing of when it began.
+    """
 
     key: str
     component: str
@@ -298,6 +303,8 @@ class Problem:
     previous: bool = False
     before_rollout: bool = False
     hint: str = ""
+    crashes: int = 0
+    about: str = ""
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ RULES: tuple[Rule, ...] = (
     ("apps", ["deployments", "statefulsets", "daemonsets"], WRITE, "the workloads"),
     ("apps", ["replicasets"], READ, "which pods are new"),
     ("batch", ["jobs"], WRITE, "the schema Job"),
+    ("discovery.k8s.io", ["endpointslices"], READ, "Services that lead nowhere"),
     ("coordination.k8s.io", ["leases"], ["get", "create", "update"], "one writer at a time"),
 )
 

@@ -80,7 +80,7 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
     """Brings the environment to what it should be, and proves it."""
     started = time.monotonic()
     session = reach(environment, screen, start=True)
-    environment = external.settle(with_chart(environment, session, screen), session.kube, screen)
+    environment = external.settle(with_chart(environment, session, screen), session.kube, screen.secrets)
     environment, given = _given(environment, session, how)
     desired = environment.desired
     drawn = _plan(environment, session, screen)
@@ -306,8 +306,15 @@ def goal(desired: Desired, objects: Sequence[Object], before: Snapshot | None = 
         desired.timeouts["rollout"],
         tuple(watched),
         ignored=frozenset(job.uid for job in before.jobs if job.failed) if before else frozenset(),
-        earlier=frozenset(pod.name for pod in before.pods) if before else frozenset(),
+        earlier=watch.earlier(before) if before else frozenset(),
+        objects=tuple(object for object in objects if _is_here(object, desired.namespace)),
+        # Of our own chart only the admin tools have no readiness probe, and they only sleep.
+        steady=0.0 if desired.sample_backend else watch.STEADY,
     )
+
+
+def _is_here(object: Object, namespace: str) -> bool:
+    return not planning.hook(object) and object["metadata"].get("namespace", namespace) == namespace
 
 
 def _unready(wanted: Sequence[Object], snapshot: Snapshot) -> tuple[str, ...]:

@@ -5,17 +5,14 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from devenv import health, look, values
 from devenv import plan as planning
-from devenv.environment import Session
+from devenv import values
 from devenv.model import Desired, Plan
-from devenv.redeploy import WORKLOADS
 from devenv.values import Values
 
 if TYPE_CHECKING:
@@ -121,78 +118,6 @@ def show_values(composed: Values, key: str) -> None:
         console.print(f"    set by {leaves[0].origin}", markup=False)
         for leaf in leaves[1:]:
             console.print(f"    over {_text(leaf.value)} from {leaf.origin}", style="dim", markup=False)
-
-
-def status_record(desired: Desired, session: Session) -> dict[str, Any]:
-    """What is running: the release, its components, its volumes, how to reach it."""
-    kube, namespace = session.kube, desired.namespace
-    snapshot = look.once(kube, namespace)
-    release = look.releases(kube, namespace).get(desired.release)
-    workloads = [workload for workload in snapshot.workloads if workload.kind in WORKLOADS]
-    verdict = health.judge(snapshot, [workload.key for workload in workloads], [])
-    now = time.time()
-    components = []
-    for workload, (_, state) in zip(workloads, verdict.lines, strict=True):
-        pods = health.newest(snapshot, workload)
-        images = {container.image for pod in pods for container in pod.containers if not container.init}
-        components.append(
-            {
-                "component": workload.component,
-                "object": workload.key,
-                "ready": f"{workload.ready}/{workload.wanted}",
-                "state": state,
-                "restarts": sum(container.restarts for pod in pods for container in pod.containers),
-                "sinceSeconds": round(max((look.age(pod.created, now) for pod in pods), default=0.0)),
-                "images": sorted(images),
-            }
-        )
-    return {
-        "schema": "devenv/status/v1",
-        "namespace": namespace,
-        "context": session.target.context,
-        "kubernetes": session.version,
-        "release": None
-        if release is None
-        else {"name": release.name, "revision": release.revision, "status": release.status},
-        "ready": bool(components) and verdict.ready,
-        "components": components,
-        "jobs": [
-            {"object": job.key, "state": "complete" if job.succeeded else "failed" if job.failed else "active"}
-            for job in snapshot.jobs
-        ],
-        "volumes": [{"name": claim.name, "phase": claim.phase} for claim in snapshot.claims],
-    }
-
-
-def status(record: Mapping[str, Any]) -> None:
-    from rich.table import Table
-
-    console = _console()
-    release = record["release"]
-    if release is None:
-        console.print(f"no release in namespace {record['namespace']}: inv redeploy")
-    else:
-        console.print(f"release {release['name']}, revision {release['revision']}, {release['status']}")
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in ("component", "ready", "state", "since", "restarts"):
-        table.add_column(column, no_wrap=column != "state")
-    for entry in record["components"]:
-        style = "green" if entry["state"] == "ok" else "yellow"
-        since = _duration(entry["sinceSeconds"])
-        table.add_row(entry["component"], entry["ready"], entry["state"], since, str(entry["restarts"]), style=style)
-    if record["components"]:
-        console.print(table)
-    for job in record["jobs"]:
-        console.print(f"{job['object']}: {job['state']}", style="dim")
-    for volume in record["volumes"]:
-        console.print(f"volume {volume['name']}: {volume['phase'].lower()}", style="dim")
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit}"
-    return f"{seconds:.0f} s"
 
 
 def cluster(record: Mapping[str, Any]) -> None:

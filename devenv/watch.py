@@ -5,18 +5,24 @@ Waiting is driven by the cluster's own changes: each snapshot is judged, problem
 
 from __future__ import annotations
 
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from devenv import diagnose, health, look
-from devenv.clients.kube import Kube
+from devenv import diagnose, health, look, services
+from devenv.clients.kube import Denied, Kube, NotThere, Object
 from devenv.errors import Failure, RolloutFailed, StepFailed
-from devenv.model import Problem, Snapshot, Verdict
+from devenv.model import Job, Problem, Snapshot, Verdict
 
 GONE = "unable to retrieve container logs for "  # the kubelet says so with status 200, as if it were the log
+SERVICE_GRACE = 2.0  # seconds: pods of elsewhere that it may lead to are found by then
+STEADY = 5.0  # seconds: a program that crashes at start has done so by then
+TICK = 0.25  # seconds: what outlasts its patience is seen that soon
 SETTLE = 2.0  # seconds after Helm: until then the controllers may not have seen its change
+
+LATE = re.compile(r"timed out|deadline|timeout|not ready", re.IGNORECASE)  # Helm's words for it
 
 Waits = Callable[[str], None]
 Seen = Callable[[Snapshot], None]
@@ -27,8 +33,9 @@ class Goal:
     """What must become ready: workloads and Jobs as Kind/name; `timeout` in seconds.
 
     `watched` Jobs must not fail, but may come and go: hooks, and Jobs that Kubernetes deletes when they are done.
-    `ignored`: the uids of Jobs of earlier runs. `earlier`: the pods that were there before; what is wrong with them may
-    be the very thing that is being mended.
+    `ignored`: the uids of Jobs of earlier runs. `earlier`: what was there before, as Kind/name; what is wrong with it
+    may be the very thing that is being mended. `objects`: the manifest, for the Services in it. `steady`: the seconds
+    that a container without a readiness probe must run for before it counts as ready.
     """
 
     namespace: str
@@ -38,6 +45,8 @@ class Goal:
     watched: tuple[str, ...] = ()
     ignored: frozenset[str] = frozenset()
     earlier: frozenset[str] = frozenset()
+    objects: tuple[Object, ...] = ()
+    steady: float = STEADY
 
 
 def follow(
@@ -57,20 +66,23 @@ def follow(
     started = time.monotonic()
     first_seen: dict[str, float] = {}
     lines_since: dict[tuple[str, str], float] = {}
+    running: dict[tuple[str, str, int], float] = {}
     verdict = Verdict(False, (), ())
     busy, settled = True, started
     try:
-        for snapshot in look.looks(kube, goal.namespace, stop):
+        for snapshot in look.looks(kube, goal.namespace, stop, TICK):
             seen(snapshot)
             now = time.monotonic()
             was_busy, busy = busy, _busy(kube, goal, applying)
             if was_busy and not busy:
                 goal, settled = applied(goal), now + SETTLE
             verdict = _judge(snapshot, goal)
-            if verdict.ready and not busy:
+            running = {one: running.get(one, now) for one in health.unproven(snapshot, goal.workloads)}
+            steady = all(_is_steady(one, now - began, goal) for one, began in running.items())
+            if verdict.ready and not busy and steady:
                 # The watch may lag behind Helm's last write; a list does not.
                 listed = look.once(kube, goal.namespace)
-                verdict = _judge(listed, goal)
+                verdict = _led(kube, goal, _judge(listed, goal))
                 if verdict.ready:
                     seen(listed)
                     return verdict
@@ -81,33 +93,95 @@ def follow(
             if lasting:
                 raise _failed(kube, goal.namespace, lasting)
             lines_since = {line: lines_since.get(line, now) for line in verdict.lines}
-            waits("helm applies" if busy and verdict.ready else _waiting(verdict, lines_since, now))
+            if verdict.ready:
+                held = f"all ok; what has no readiness probe must run for {goal.steady:.0f} s"
+                waits("helm applies" if busy else held)
+            else:
+                waits(_waiting(verdict, lines_since, now))
             if now - started > goal.timeout:
-                raise _timed_out(kube, goal, verdict)
+                raise _timed_out(kube, goal, verdict, snapshot)
     finally:
         stop.set()
     raise AssertionError("looks never ends by itself")
+
+
+def earlier(seen: Snapshot) -> frozenset[str]:
+    """What is there now, for a Goal."""
+    named = {f"Pod/{pod.name}" for pod in seen.pods} | {workload.key for workload in seen.workloads}
+    named |= {f"ReplicaSet/{entry.name}" for entry in seen.replica_sets}
+    return frozenset(named | {f"PersistentVolumeClaim/{claim.name}" for claim in seen.claims})
 
 
 def _judge(snapshot: Snapshot, goal: Goal) -> Verdict:
     return health.judge(snapshot, goal.workloads, goal.jobs, goal.watched, goal.ignored)
 
 
+def _led(kube: Kube, goal: Goal, verdict: Verdict) -> Verdict:
+    """The verdict, not ready where a Service of the manifest leads to no pod and never will."""
+    if not verdict.ready or not services.selecting(goal.objects):
+        return verdict
+    try:
+        slices = kube.get(f"/apis/discovery.k8s.io/v1/namespaces/{goal.namespace}/endpointslices").get("items") or []
+    except (Denied, NotThere):
+        return verdict  # a Role of before this was asked for
+    lost = services.surely(goal.objects, services.lost(goal.objects, slices))
+    if not lost:
+        return verdict
+    lines = tuple((f"Service/{one.name}", "leads nowhere") for one in lost)
+    return Verdict(False, (*verdict.lines, *lines), tuple(_leads_nowhere(one) for one in lost))
+
+
+def _leads_nowhere(lost: services.Lost) -> Problem:
+    what, hint = f"Service/{lost.name} leads nowhere", f"inv kubectl -- describe service {lost.name}"
+    return Problem(what, lost.name, what, f"Service {lost.name}", lost.why, SERVICE_GRACE, hint=hint)
+
+
 def _busy(kube: Kube, goal: Goal, applying: Callable[[], bool]) -> bool:
     """Whether Helm is at work. When it failed, the cause that the cluster shows is better than Helm's own words."""
     try:
         return applying()
-    except Failure:
-        problems = _judge(look.once(kube, goal.namespace), goal).problems
+    except Failure as failure:
+        seen = look.once(kube, goal.namespace)
+        problems = _judge(seen, goal).problems
         at_once = [problem for problem in problems if problem.patience == 0 and _is_new(problem, goal)]
         if at_once:
             raise _failed(kube, goal.namespace, at_once) from None
+        hanging = _hanging(seen, goal)
+        if hanging and LATE.search(failure.why):
+            raise _hangs(kube, goal, seen, hanging[0]) from None
         raise
 
 
+def _hanging(seen: Snapshot, goal: Goal) -> list[Job]:
+    """The hooks that are still at work."""
+    return [job for job in seen.jobs if job.key in goal.watched and job.active and job.uid not in goal.ignored]
+
+
+def _hangs(kube: Kube, goal: Goal, seen: Snapshot, job: Job) -> StepFailed:
+    """A hook that Helm waited for to the end: where it is, and its last words."""
+    line = health.judge(seen, (), (job.key,)).lines[0][1]
+    ran = [(pod.name, container.name) for pod in seen.pods_of(job.key) for container in pod.containers]
+    told = [log_tail(kube, goal.namespace, pod, container, previous=False) for pod, container in ran]
+    last = next((f', its last words: "{lines[-1]}"' for lines in reversed(told) if lines), "")
+    return StepFailed(
+        f"{job.key}, a hook, is not over after {goal.timeout:.0f} s",
+        where=f"pod {ran[-1][0]}, container {ran[-1][1]}" if ran else f"namespace {goal.namespace}",
+        why=f"{line}{last}",
+        next=f"inv logs {job.name}   (or a longer --timeout)",
+    )
+
+
 def _is_new(problem: Problem, goal: Goal) -> bool:
-    """Whether it is of this run for sure: a Job that failed, or a pod that was not there before."""
-    return problem.before_rollout or (problem.pod not in goal.earlier if problem.pod else problem.where in goal.jobs)
+    """Whether it is of this run for sure: a Job that failed, or something befell an object that is new."""
+    if problem.before_rollout or problem.where in goal.jobs:
+        return True
+    return bool(problem.about) and problem.about not in goal.earlier
+
+
+def _is_steady(container: tuple[str, str, int], ran: float, goal: Goal) -> bool:
+    """Whether it has run long enough to count as ready; one that has crashed before must run longer."""
+    pod, _, restarts = container
+    return f"Pod/{pod}" in goal.earlier or ran >= goal.steady * (1 + 2 * restarts)
 
 
 def _over(problem: Problem, lasted: float) -> bool:
@@ -183,14 +257,20 @@ def tails(kube: Kube, seen: Snapshot, component: str = "", most: int = 6) -> tup
     return tuple(tail for tail in found if tail.lines)
 
 
-def _timed_out(kube: Kube, goal: Goal, verdict: Verdict) -> RolloutFailed | StepFailed:
+def _timed_out(kube: Kube, goal: Goal, verdict: Verdict, seen: Snapshot) -> RolloutFailed | StepFailed:
+    """What was waited for to the end, and the newest warning about it."""
     if verdict.problems:
         return _failed(kube, goal.namespace, verdict.problems)
-    open_ = [f"{name}: {text}" for name, text in verdict.lines if text != "ok"] or ["helm has not finished"]
-    name = next((name for name, text in verdict.lines if text != "ok"), "")
+    hanging = _hanging(seen, goal)
+    if hanging:
+        return _hangs(kube, goal, seen, hanging[0])
+    open_ = [(name, text) for name, text in verdict.lines if text != "ok"]
+    warnings = [warning for name, _ in open_ if (warning := health.last_warning(seen, name))]
+    told = [f"{name}: {text}" for name, text in open_] or ["helm has not finished"]
+    name = open_[0][0] if open_ else ""
     return RolloutFailed(
-        f"not ready after {goal.timeout:.0f} s: {open_[0]}",
+        f"not ready after {goal.timeout:.0f} s: {told[0]}",
         where=f"namespace {goal.namespace}",
-        why="; ".join(open_),
+        why="; ".join([*warnings[:2], *told]),
         next=f"inv logs {name.rpartition('/')[2]}   (or a longer --timeout)",
     )

@@ -63,7 +63,7 @@ def settle(kube: Kube, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setenv("TEMPORAL_EXTERNAL_SECRET", name)
         wanted = environment.describe(Flags(sets=sets))
         wanted = replace(wanted, profile=replace(wanted.profile, secret_sources=sources))
-        return external.settle(wanted, kube, screen)
+        return external.settle(wanted, kube, screen.secrets)
 
     return run
 

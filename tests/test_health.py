@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -91,6 +92,9 @@ def waits_on(reason: str, message: str = "", **changes: Any) -> Pod:
 CREATE = warning("ReplicaSet/app-new", "FailedCreate", "exceeded quota: pods=0")
 PULL = warning("Pod/app-new-1", "Failed", 'Failed to pull image "x": not found')
 BUSY = warning("Pod/app-new-1", "Failed", 'Failed to pull image "x": 429 Too Many Requests')
+NO_PROGRAM = (
+    'failed to create containerd task: runc create failed: exec: "nope": executable file not found in $PATH: unknown'
+)
 UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeClaims."
 
 # picture, what, what the why holds, patience in seconds
@@ -110,7 +114,47 @@ PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
     ),
     "it crashed three times": (
         picture(waits_on("CrashLoopBackOff", restarts=3, last_exit=7)),
+        f"{NAME} does not start", "crashed 4 times, exit code 7", health.AT_ONCE,
+    ),
+    "it crashed twice": (
+        picture(waits_on("CrashLoopBackOff", restarts=1, last_exit=7)),
+        f"{NAME} does not start", "crashed 2 times, exit code 7", health.CRASH_GRACE,
+    ),
+    "it crashed three times, and there is nothing that it could wait for": (
+        picture(waits_on("CrashLoopBackOff", restarts=2, last_exit=7)),
         f"{NAME} does not start", "crashed 3 times, exit code 7", health.AT_ONCE,
+    ),
+    "its program is not in the image": (
+        picture(waits_on("CrashLoopBackOff", restarts=1, last_reason="StartError", last_message=NO_PROGRAM)),
+        f"{NAME} cannot be started", 'exec: "nope": executable file not found', health.AT_ONCE,
+    ),
+    "it filled its volume": (
+        picture(pod(phase="Failed", message='Usage of EmptyDir volume "tmp" exceeds the limit "1Mi". ')),
+        f"{NAME} is put out", 'exceeds the limit "1Mi"', health.AT_ONCE,
+    ),
+    "its node put it out": (
+        picture(pod(phase="Failed", message="The node was low on resource: memory.")),
+        f"{NAME} is put out", "low on resource", health.CRASH_GRACE,
+    ),
+    "Pod Security refuses its pods": (
+        picture(events=(warning("ReplicaSet/app-new", "FailedCreate", 'pods "x" is forbidden: violates PodSecurity "restricted:latest"'),)),
+        f"{NAME} may not make its pods", "violates PodSecurity", health.AT_ONCE,
+    ),
+    "a LimitRange refuses its pods": (
+        picture(events=(warning("ReplicaSet/app-new", "FailedCreate", 'pods "x" is forbidden: maximum cpu usage per Container is 100m'),)),
+        f"{NAME} may not make its pods", "maximum cpu usage", health.AT_ONCE,
+    ),
+    "a service account is not there yet": (
+        picture(events=(warning("ReplicaSet/app-new", "FailedCreate", 'serviceaccount "default" not found'),)),
+        f"{NAME} may not make its pods", "serviceaccount", health.REFUSED_GRACE,
+    ),
+    "an admission webhook does not answer": (
+        picture(events=(warning("ReplicaSet/app-new", "FailedCreate", 'Internal error occurred: failed calling webhook "x"'),)),
+        f"{NAME} may not make its pods", "failed calling webhook", health.WEBHOOK_GRACE,
+    ),
+    "a quota is full while old pods end": (
+        picture(pod(deleting=True, template="old"), events=(CREATE,)),
+        f"{NAME} may not make its pods", "exceeded quota", health.ENDING_GRACE,
     ),
     "it is killed for its memory": (
         picture(waits_on("CrashLoopBackOff", restarts=3, last_exit=137, last_reason="OOMKilled")),
@@ -120,7 +164,7 @@ PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
         picture(pod(container(name="wait", init=True, state="waiting", reason="CrashLoopBackOff", restarts=4, last_exit=2))),
         f"{NAME} does not start", "exit code 2", health.AT_ONCE,
     ),
-    "quota refuses its pods": (picture(events=(CREATE,)), f"{NAME} may not make its pods", "exceeded quota", 5.0),
+    "quota refuses its pods": (picture(events=(CREATE,)), f"{NAME} may not make its pods", "exceeded quota", health.AT_ONCE),
     "no node has room": (
         picture(pod(unscheduled="0/1 nodes are available: 1 Insufficient cpu.")),
         f"{NAME} finds no node", "Insufficient cpu", health.SCHEDULING_GRACE,
@@ -131,14 +175,29 @@ PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
             claims=(Claim("data", "Pending", "fast"),),
             events=(warning("PersistentVolumeClaim/data", "ProvisioningFailed", 'storageclass "fast" not found'),),
         ),
-        f"{NAME} has no volume", 'storageclass "fast" not found', health.PENDING_CLAIM_GRACE,
+        f"{NAME} has no volume", 'storageclass "fast" not found', health.AT_ONCE,
+    ),
+    "its volume is made slowly": (
+        picture(
+            pod(unscheduled=UNBOUND),
+            claims=(Claim("data", "Pending", "fast"),),
+            events=(warning("PersistentVolumeClaim/data", "ProvisioningFailed", "cloud says: try again"),),
+        ),
+        f"{NAME} has no volume", "try again", health.PENDING_CLAIM_GRACE,
+    ),
+    "a volume cannot be mounted yet": (
+        picture(
+            pod(container(state="waiting", reason="ContainerCreating")),
+            events=(warning("Pod/app-new-1", "FailedMount", "Multi-Attach error: the volume is in use"),),
+        ),
+        f"{NAME} cannot be started", "Multi-Attach", health.MOUNT_GRACE,
     ),
     "a ConfigMap cannot be mounted": (
         picture(
             pod(container(state="waiting", reason="ContainerCreating")),
             events=(warning("Pod/app-new-1", "FailedMount", 'configmap "x" not found'),),
         ),
-        f"{NAME} cannot be started", 'configmap "x" not found', health.MOUNT_GRACE,
+        f"{NAME} cannot be started", 'configmap "x" not found', health.AT_ONCE,
     ),
 }  # fmt: skip
 
@@ -149,6 +208,45 @@ def test_it_names_the_problem_when(snapshot: Snapshot, what: str, why: str, pati
     assert problem.what == what
     assert why in problem.why
     assert problem.patience == patience
+
+
+def test_a_crash_may_come_of_what_is_still_starting() -> None:
+    crashing = waits_on("CrashLoopBackOff", restarts=2, last_exit=1)
+    starting = replace(workload(), name="database", component="database")
+    [problem] = health.judge(
+        picture(crashing, workloads=(workload(), starting)), [NAME, "Deployment/database"], []
+    ).problems
+    assert problem.patience == health.CRASH_GRACE
+
+
+PULLS = {
+    "toomanyrequests: slow down": True,
+    "unexpected status code 503 Service Unavailable": True,
+    "net/http: TLS handshake timeout": True,
+    "unexpected EOF": True,
+    "not found": False,
+    "lookup registry.invalid: no such host": False,
+    "sha256:4a5501b429f0503c: not found": False,
+    "app:1.503 not found": False,
+}
+
+
+@pytest.mark.parametrize(("why", "passing"), PULLS.items())
+def test_a_pull_that_may_yet_succeed_is_given_more_time(why: str, passing: bool) -> None:
+    told = warning("Pod/app-new-1", "Failed", f"Failed to pull image: {why}")
+    failing = pod(container(state="waiting", reason="ErrImagePull", image="app:1.503"))
+    [problem] = judge(picture(failing, events=(told,))).problems
+    assert problem.patience == (health.PULL_GRACE_PASSING if passing else health.PULL_GRACE)
+
+
+def test_the_newest_warning_says_what_is_waited_for() -> None:
+    told = (
+        warning("Pod/app-new-1", "Unhealthy", "first", "2026-01-01T00:00:01Z"),
+        warning("Pod/app-new-1", "Unhealthy", "Readiness probe failed", "2026-01-01T00:00:02Z"),
+        warning("Pod/other", "Unhealthy", "another's", "2026-01-01T00:00:03Z"),
+    )
+    assert health.last_warning(picture(pod(container()), events=told), "app") == "Readiness probe failed"
+    assert health.last_warning(picture(pod(container())), "app") == ""
 
 
 def test_an_autoscaler_at_work_is_waited_for() -> None:
@@ -172,6 +270,14 @@ READY = {
 @pytest.mark.parametrize(("one", "ready"), READY.values(), ids=READY.keys())
 def test_it_is_ready_or_not_when(one: Workload, ready: bool) -> None:
     assert judge(picture(workloads=(one,))).ready is ready
+
+
+def test_the_pods_know_first() -> None:
+    done = workload(ready=1, available=1)
+    crashed = pod(container(state="terminated", reason="Error", exit_code=1))
+    assert not judge(picture(crashed, workloads=(done,))).ready
+    evicted = pod(phase="Failed", message="The node was low on resource: memory.")
+    assert judge(picture(pod(container(ready=True), ready=True), evicted, workloads=(done,))).ready
 
 
 def test_a_failed_job_fails_at_once_and_names_its_pod() -> None:

@@ -16,7 +16,7 @@ from jsonschema import Draft7Validator, Draft202012Validator, ValidationError
 from referencing import Registry, Resource
 
 import tasks
-from devenv import history, look, paths, profiles, runlog, show, temporal, toggles
+from devenv import history, look, paths, profiles, runlog, show, status, temporal, toggles
 from devenv.clients.helm import Helm
 from devenv.clients.kube import Kube
 from devenv.cluster import condition
@@ -129,15 +129,40 @@ def test_the_status_is_as_its_schema_says(tmp_path: Path) -> None:
     labels = {"owner": "helm", "name": "backend", "version": "3", "status": "deployed"}
     api.answers["GET /api/v1/namespaces/devenv/secrets"] = listed({"metadata": {"name": "s", "labels": labels}})
     kubeconfig = api.kubeconfig(tmp_path)
+    web = {"metadata": {"name": "backend-temporal-web"}, "spec": {"ports": [{"name": "http", "port": 8080}]}}
+    api.answers["GET /api/v1/namespaces/devenv/services"] = listed(web)
     helm = Helm(Path("helm"), kubeconfig, "fake", "devenv")
     session = Session(Target("fake", kubeconfig, "", ""), Kube(kubeconfig, "fake"), helm, "v1.34.4")
     try:
-        record = show.status_record(described().desired, session)
+        record = status.read(described().desired, session)
     finally:
         api.stop()
     assert len(record["components"]) == len(record["jobs"]) == len(record["volumes"]) == 1
     assert record["release"]["revision"] == 3
+    assert record["ways"] == [
+        {
+            "service": "backend-temporal-web",
+            "scheme": "http",
+            "inside": "http://backend-temporal-web.devenv:8080",
+            "fromHere": "inv temporal.ui",
+        }
+    ]
     validate("status", record)
+
+
+IMAGES = {
+    "postgres": "latest",
+    "postgres:18": "18",
+    "registry:5000/a/b": "latest",
+    "registry:5000/a/b:1.2": "1.2",
+    "a/b@sha256:0123456789abcdef0123": "sha256:0123456789ab",
+    "a/b:1@sha256:0123456789abcdef0123": "1",
+}
+
+
+@pytest.mark.parametrize(("image", "version"), IMAGES.items())
+def test_the_version_of_an_image_is(image: str, version: str) -> None:
+    assert status.version(image) == version
 
 
 FAILURES = [

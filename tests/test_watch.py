@@ -13,7 +13,7 @@ import pytest
 
 from devenv import look, watch
 from devenv.clients.kube import Kube
-from devenv.errors import RolloutFailed
+from devenv.errors import RolloutFailed, StepFailed
 from devenv.model import Container, Pod, Snapshot
 from devenv.watch import Goal
 from tests.fake_api import FakeApi
@@ -88,18 +88,25 @@ def test_a_crash_loop_fails_with_the_log_line_that_explains(api: FakeApi, tmp_pa
 def test_a_pod_that_crashed_before_is_no_failure_of_the_run_that_mends_it(
     api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    api.answers[f"GET {PODS}"] = listed(pod({"waiting": {"reason": "CrashLoopBackOff"}}, restarts=3))
+    crashed = pod({"waiting": {"reason": "CrashLoopBackOff"}}, restarts=3)
+    crashed["metadata"]["resourceVersion"] = "2"
+    pods = iter([listed(crashed)])
+    api.answers[f"GET {PODS}"] = lambda _: next(pods, listed())
     pictures = iter([listed(deployment(0))])
     api.answers[f"GET {DEPLOYMENT}"] = lambda _: next(pictures, listed(deployment(1)))
     mended = deployment(1)
     mended["metadata"]["resourceVersion"] = "2"
 
-    def after_a_while(_: Any) -> tuple[int, str]:
-        time.sleep(0.4)
-        return 200, json.dumps({"type": "MODIFIED", "object": mended}) + "\n"
+    def after_a_while(what: str, object: Any) -> Any:
+        def answer(_: Any) -> tuple[int, str]:
+            time.sleep(0.4)
+            return 200, json.dumps({"type": what, "object": object}) + "\n"
 
-    api.answers[f"WATCH {DEPLOYMENT}"] = after_a_while
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"app-1-x"})))
+        return answer
+
+    api.answers[f"WATCH {DEPLOYMENT}"] = after_a_while("MODIFIED", mended)
+    api.answers[f"WATCH {PODS}"] = after_a_while("DELETED", crashed)
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"Pod/app-1-x"})))
     helm = iter([True, True])
     assert follow(api, tmp_path, lambda: next(helm, False))
 
@@ -109,10 +116,30 @@ def test_a_pod_that_crashed_before_and_still_does_is_one(
 ) -> None:
     api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(0))
     api.answers[f"GET {PODS}"] = listed(pod({"waiting": {"reason": "CrashLoopBackOff"}}, restarts=3))
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"app-1-x"})))
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"Pod/app-1-x"})))
     monkeypatch.setattr(watch, "SETTLE", 0.1)
     with pytest.raises(RolloutFailed, match="does not start"):
         follow(api, tmp_path)
+
+
+@pytest.mark.parametrize(("earlier", "lasts"), [(frozenset(), False), (frozenset({"ReplicaSet/app-1"}), True)])
+def test_a_refused_pod_is_a_failure_of_this_run_where_what_makes_it_is_new(
+    earlier: frozenset[str], lasts: bool, api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(0))
+    owner = {"kind": "Deployment", "name": "app", "controller": True}
+    api.answers["GET /apis/apps/v1/namespaces/n/replicasets"] = listed(
+        {"metadata": {"name": "app-1", "uid": "r", "labels": {"pod-template-hash": "1"}, "ownerReferences": [owner]}}
+    )
+    told = {"kind": "ReplicaSet", "name": "app-1"}
+    event = {"metadata": {"uid": "e"}, "involvedObject": told, "type": "Warning", "reason": "FailedCreate"}
+    api.answers["GET /api/v1/namespaces/n/events"] = listed({**event, "message": "exceeded quota"})
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=earlier))
+    monkeypatch.setattr(watch, "SETTLE", 1.0)
+    began = time.monotonic()
+    with pytest.raises(RolloutFailed, match="may not make its pods"):
+        follow(api, tmp_path)
+    assert (time.monotonic() - began >= 1.0) is lasts
 
 
 def test_what_the_kubelet_says_in_place_of_a_log_is_no_log(api: FakeApi, tmp_path: Path) -> None:
@@ -141,6 +168,124 @@ def test_the_logs_of_a_failure_are_of_what_failed_and_of_what_is_asked_for(api: 
     ]
 
 
+SERVICE = {
+    "apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"},
+    "spec": {"selector": {"app": "wbe"}, "ports": [{"port": 80}]},
+}  # fmt: skip
+SLICES = "GET /apis/discovery.k8s.io/v1/namespaces/n/endpointslices"
+
+
+def test_a_service_that_leads_nowhere_fails_what_is_ready_otherwise(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    api.answers[SLICES] = listed()
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, objects=(SERVICE,)))
+    monkeypatch.setattr(watch, "SERVICE_GRACE", 0.1)
+    monkeypatch.setattr(watch, "SETTLE", 0.0)
+    with pytest.raises(RolloutFailed) as failed:
+        follow(api, tmp_path)
+    assert failed.value.what == "Service/web leads nowhere"
+    assert failed.value.why == "no pod has the labels of its selector, app=wbe"
+
+
+@pytest.mark.parametrize("answer", [(403, {"message": "forbidden"}), (404, {"message": "not found"})])
+def test_who_may_not_see_endpoints_is_not_stopped_by_them(
+    answer: tuple[int, Any], api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    api.answers[SLICES] = answer
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, objects=(SERVICE,)))
+    assert follow(api, tmp_path) == []
+
+
+def blind(restarts: int, state: str = "running") -> dict[str, Any]:
+    one = pod({state: {"reason": "CrashLoopBackOff"} if state == "waiting" else {}}, restarts)
+    one["spec"] = {"containers": [{"name": "main"}]}
+    one["status"]["conditions"] = [{"type": "Ready", "status": str(state == "running")}]
+    one["metadata"]["resourceVersion"] = str(restarts)
+    return one
+
+
+def test_what_has_no_readiness_probe_must_run_for_a_while(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    api.answers[f"GET {PODS}"] = listed(blind(0))
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, steady=1.0))
+    began = time.monotonic()
+    said = follow(api, tmp_path)
+    assert time.monotonic() - began >= 1.0
+    assert said[0].startswith("all ok; what has no readiness probe")
+
+
+def test_what_was_there_before_need_not(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    api.answers[f"GET {PODS}"] = listed(blind(0))
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"Pod/app-1-x"}), steady=60.0))
+    assert follow(api, tmp_path) == []
+
+
+def test_a_program_that_is_ready_until_it_crashes_is_not_taken_for_ready(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    api.answers[f"GET {PODS}"] = listed(blind(1))
+
+    def crash(_: Any) -> tuple[int, str]:
+        time.sleep(0.5)
+        down = deployment(0)
+        down["metadata"]["resourceVersion"] = "9"
+        api.answers[f"GET {DEPLOYMENT}"] = listed(down)
+        api.answers[f"WATCH {DEPLOYMENT}"] = (200, json.dumps({"type": "MODIFIED", "object": down}) + "\n")
+        return 200, json.dumps({"type": "MODIFIED", "object": blind(3, "waiting")}) + "\n"
+
+    api.answers[f"WATCH {PODS}"] = crash
+    monkeypatch.setattr(watch, "SETTLE", 0.0)
+    with pytest.raises(RolloutFailed, match="does not start"):
+        follow(api, tmp_path)
+
+
+def test_a_hook_that_hangs_is_named_with_its_last_words(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = {"metadata": {"name": "once", "uid": "j"}, "status": {"active": 1}}
+    api.answers["GET /apis/batch/v1/namespaces/n/jobs"] = listed(hook)
+    one = pod({"running": {}})
+    one["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "once", "controller": True}]
+    one["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
+    api.answers[f"GET {PODS}"] = listed(one)
+    api.answers[f"GET {PODS}/app-1-x/log"] = (200, "start\nwaiting for Godot\n")
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, watched=("Job/once",)))
+
+    def late() -> bool:
+        raise StepFailed("helm could not apply", why="failed pre-install: timed out waiting for the condition")
+
+    with pytest.raises(StepFailed) as failed:
+        follow(api, tmp_path, late)
+    assert failed.value.what == "Job/once, a hook, is not over after 5 s"
+    assert failed.value.why == 'at work, its last words: "waiting for Godot"'
+
+
+def test_a_hook_that_hangs_to_our_own_end_is_named_as_well(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hook = {"metadata": {"name": "once", "uid": "j"}, "status": {"active": 1}}
+    api.answers["GET /apis/batch/v1/namespaces/n/jobs"] = listed(hook)
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, watched=("Job/once",), timeout=0.3))
+    with pytest.raises(StepFailed, match="Job/once, a hook, is not over after 0 s"):
+        follow(api, tmp_path, lambda: True)
+
+
+def test_what_has_crashed_before_must_run_longer(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    api.answers[f"GET {PODS}"] = listed(blind(1))
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, steady=0.5))
+    began = time.monotonic()
+    follow(api, tmp_path)
+    assert time.monotonic() - began >= 1.5
+
+
 def test_a_helm_that_fails_ends_it_at_once(api: FakeApi, tmp_path: Path) -> None:
     def failed() -> bool:
         raise RolloutFailed("helm said no")
@@ -155,6 +300,11 @@ def test_when_the_time_is_over_it_says_what_was_waited_for(
     api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(0))
     api.answers[f"GET {PODS}"] = listed(pod({"running": {}}))
     monkeypatch.setattr("tests.test_watch.GOAL", Goal("n", ("Deployment/app",), (), 0.3))
+    told = {"kind": "Pod", "name": "app-1-x"}
+    api.answers["GET /api/v1/namespaces/n/events"] = listed(
+        {"metadata": {"uid": "e"}, "involvedObject": told, "type": "Warning", "message": "Readiness probe failed: no"}
+    )
     with pytest.raises(RolloutFailed) as failed:
         follow(api, tmp_path)
+    assert "Readiness probe failed: no" in failed.value.why
     assert failed.value.what == "not ready after 0 s: app: waiting for its readiness probe"

@@ -158,6 +158,26 @@ class Kube:
         """An answer that is no JSON, such as a log."""
         return self._ask("GET", path, query, accept="*/*").decode("utf-8", "replace")
 
+    def clock(self) -> float:
+        """The API server's clock, in seconds since the epoch, whole seconds only."""
+        from email.utils import parsedate_to_datetime
+
+        response = self._send("GET", "/version", None, None, "application/json", "*/*", (CONNECT_TIMEOUT, READ_TIMEOUT))
+        response.response.read()
+        try:
+            return parsedate_to_datetime(str(response.headers.get("Date"))).timestamp()
+        except ValueError:
+            raise StepFailed("the API server does not say what time it is", where=self.server) from None
+
+    def may(self, verb: str, group: str, resource: str, namespace: str, name: str = "") -> bool:
+        """Whether these credentials have a right; `resource` with its subresource, as pods/log."""
+        resource, _, part = resource.partition("/")
+        asked = {"verb": verb, "group": group, "resource": resource, "subresource": part, "namespace": namespace}
+        body = {"apiVersion": "authorization.k8s.io/v1", "kind": "SelfSubjectAccessReview"}
+        path = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews"
+        answer = self.create(path, {**body, "spec": {"resourceAttributes": {**asked, "name": name}}})
+        return bool((answer.get("status") or {}).get("allowed"))
+
     def find(self, path: str) -> Object | None:
         """One object, or None where there is none."""
         try:

@@ -21,6 +21,16 @@ PROJECT = Path(__file__).parent.parent.parent
 CLUSTER = os.environ.get("DEVENV_TEST_CLUSTER", "default")
 CONTEXT = "embedded" if CLUSTER == "default" else f"embedded-{CLUSTER}"
 
+# Lines that tests measured, shown at the end of the run.
+measured: list[str] = []
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if measured:
+        terminalreporter.section("measured")
+        for line in measured:
+            terminalreporter.write_line(line)
+
 
 @pytest.fixture(scope="session")
 def running() -> Any:

@@ -1,0 +1,148 @@
+"""What is running, on one screen: components with versions, databases, how to reach all of it. Edge in and out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from devenv import database, forward, health, look, secret
+from devenv.clients import helm as helming
+from devenv.clients.kube import KINDS, Object
+from devenv.environment import Session
+from devenv.errors import Failure
+from devenv.model import Desired, Pod, Release, Snapshot, Workload
+from devenv.redeploy import WORKLOADS
+from devenv.show import columns
+
+
+def read(desired: Desired, session: Session) -> dict[str, Any]:
+    """The record of `inv status`: the release, its components, databases, volumes, and how to reach it."""
+    kube, namespace = session.kube, desired.namespace
+    snapshot = look.once(kube, namespace)
+    release = look.releases(kube, namespace).get(desired.release)
+    content = helming.content(kube, namespace, release.name, release.revision) if release else {}
+    workloads = [workload for workload in snapshot.workloads if workload.kind in WORKLOADS]
+    verdict = health.judge(snapshot, [workload.key for workload in workloads], [])
+    now = time.time()
+    return {
+        "schema": "devenv/status/v1",
+        "namespace": namespace,
+        "context": session.target.context,
+        "kubernetes": session.version,
+        "release": _release(release, content),
+        "ready": bool(workloads) and verdict.ready,
+        "components": [
+            _component(workload, state, health.newest(snapshot, workload), now)
+            for workload, (_, state) in zip(workloads, verdict.lines, strict=True)
+        ],
+        "databases": _databases(desired, session, snapshot, content),
+        "jobs": [
+            {"object": job.key, "state": "complete" if job.succeeded else "failed" if job.failed else "active"}
+            for job in snapshot.jobs
+        ],
+        "volumes": [{"name": claim.name, "phase": claim.phase} for claim in snapshot.claims],
+        "ways": ways(kube.get(KINDS[("v1", "Service")].path(namespace)).get("items") or [], desired),
+    }
+
+
+def _release(release: Release | None, content: Object) -> dict[str, Any] | None:
+    if release is None:
+        return None
+    chart = (content.get("chart") or {}).get("metadata") or {}
+    named = f"{chart.get('name', '')} {chart.get('version', '')}".strip()
+    return {"name": release.name, "revision": release.revision, "status": release.status, "chart": named}
+
+
+def _component(workload: Workload, state: str, pods: Sequence[Pod], now: float) -> dict[str, Any]:
+    images = sorted({container.image for pod in pods for container in pod.containers if not container.init})
+    return {
+        "component": workload.component,
+        "object": workload.key,
+        "ready": f"{workload.ready}/{workload.wanted}",
+        "state": state,
+        "restarts": sum(container.restarts for pod in pods for container in pod.containers),
+        "sinceSeconds": round(max((look.age(pod.created, now) for pod in pods), default=0.0)),
+        "version": ", ".join(dict.fromkeys(version(image) for image in images)),
+        "images": images,
+    }
+
+
+def version(image: str) -> str:
+    """An image's tag, or the beginning of its digest."""
+    name, _, digest = image.partition("@")
+    tag = name.rpartition("/")[2].partition(":")[2]
+    return tag or digest[:19] or "latest"
+
+
+def _databases(desired: Desired, session: Session, seen: Snapshot, content: Object) -> list[dict[str, Any]]:
+    """The databases as far as they can be asked: no answer is no reason to show nothing at all."""
+    if not (content and desired.bundled and desired.internal_postgres and secret.running(seen, desired)):
+        return []
+    objects = helming.objects(str(content.get("manifest") or ""), desired.namespace)
+    try:
+        _, found = database.seen(secret.postgres(session, desired), database.wanted(desired, objects))
+    except Failure:
+        return []
+    return [
+        {"name": one.wanted.name, "version": one.version, "requires": one.wanted.requires, "state": one.state}
+        for one in found
+        if one.wanted.requires or (one.there and one.wanted.role == "backend")
+    ]
+
+
+def ways(services: Sequence[Object], desired: Desired) -> list[dict[str, str]]:
+    """How to reach web and gRPC ports: inside the cluster by their names, from here by a task."""
+    return [
+        {
+            "service": way.service,
+            "scheme": way.scheme,
+            "inside": f"{'http://' if way.scheme == 'http' else ''}{way.service}.{desired.namespace}:{way.port}",
+            "fromHere": "inv temporal.ui" if way.service == f"{desired.release}-temporal-web" else "inv forward",
+        }
+        for way in forward.ways(services, lambda port: port)
+    ]
+
+
+def show(record: Mapping[str, Any]) -> None:
+    """The record to people, in 80 columns."""
+    from rich.console import Console
+
+    console = Console(highlight=False, soft_wrap=True)
+    release = record["release"]
+    if release is None:
+        console.print(f"no release in namespace {record['namespace']}: inv redeploy")
+    else:
+        told = f"release {release['name']}, revision {release['revision']}, {release['status']}"
+        console.print(f"{told}, chart {release['chart']}", markup=False)
+    if record["components"]:
+        columns([(_row(entry), "green" if entry["state"] == "ok" else "yellow") for entry in record["components"]])
+    for one in record["databases"]:
+        needs = f", the server needs {one['requires']}" if one["requires"] not in ("", one["version"]) else ""
+        schema = f", schema {one['version']}" if one["version"] else ""
+        said = f"database {one['name']}: {one['state']}{schema}{needs}"
+        console.print(said, style="dim" if one["state"] == "ok" else "red", markup=False)
+    for job in record["jobs"]:
+        console.print(f"{job['object']}: {job['state']}", style="red" if job["state"] == "failed" else "dim")
+    for volume in record["volumes"]:
+        console.print(f"volume {volume['name']}: {volume['phase'].lower()}", style="dim")
+    for way in record["ways"]:
+        console.print(f"reach {way['inside']} from here: {way['fromHere']}", markup=False)
+
+
+def _row(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        "component": entry["component"],
+        "ready": entry["ready"],
+        "state": entry["state"],
+        "since": _duration(entry["sinceSeconds"]),
+        "restarts": str(entry["restarts"] or ""),
+        "version": entry["version"],
+    }
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.0f} {unit}"
+    return f"{seconds:.0f} s"
