@@ -79,8 +79,9 @@ def sources(job: Object) -> set[str]:
     return found | {title for title, _ in _cas(spec)}
 
 
-def _container(job: Object) -> Object:
-    return next(one for one in job["spec"]["template"]["spec"]["containers"] if one["name"] == "schema")
+def _container(job: Object, name: str = "schema") -> Object:
+    spec = job["spec"]["template"]["spec"]
+    return next(one for one in [*spec["containers"], *(spec.get("initContainers") or [])] if one["name"] == name)
 
 
 def _cas(spec: Object) -> Iterator[tuple[str, str]]:
@@ -135,11 +136,11 @@ def _pools(objects: Sequence[Object]) -> int:
     return each * sum(int(one["spec"].get("replicas", 1)) for one in servers)
 
 
-def pod(job: Object, name: str, seconds: int) -> Object:
-    """A pod as the Job's, that does nothing but wait to be asked, and ends by itself."""
+def pod(job: Object, name: str, seconds: int, of: str = "schema") -> Object:
+    """A pod as the Job's, of one of its containers' images, that waits to be asked and ends by itself."""
     spec = job["spec"]["template"]["spec"]
     kept = ("automountServiceAccountToken", "enableServiceLinks", "securityContext", "imagePullSecrets")
-    container = _container(job)
+    container = _container(job, of)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
@@ -221,6 +222,30 @@ def script(question: Question) -> str:
     return "\n".join(lines) + "\n"
 
 
+def doubtful(answer: str) -> bool:
+    """Whether the server's certificate did not pass: libpq does not say why, Temporal's own tool does."""
+    return any("certificate verify failed" in part.error for part in sections(answer).values())
+
+
+def tool_script(question: Question) -> str:
+    """The same connection by temporal-sql-tool. It would make a database that is there, so it makes none."""
+    env = {
+        "SQL_PLUGIN": "postgres12",
+        "SQL_HOST": question.env["PGHOST"],
+        "SQL_PORT": question.env["PGPORT"],
+        "SQL_USER": question.env["PGUSER"],
+        "SQL_PASSWORD": question.env["PGPASSWORD"],
+        "SQL_DATABASE": question.admin,
+        "SQL_TLS": "true",
+        "SQL_TLS_CA_FILE": CA_FILE,
+        "SQL_TLS_SERVER_NAME": question.env["PGHOST"],
+    }
+    exports = [f"export {name}={shlex.quote(text)}" for name, text in env.items()]
+    ask = f"temporal-sql-tool create-database --defaultdb {shlex.quote(question.admin)} 2>&1"
+    ca = f"printf %s {shlex.quote(question.ca)} >{CA_FILE}"
+    return "\n".join(["umask 077", *exports, ca, "echo in certificate", ask, "echo failed", "exit 0"]) + "\n"
+
+
 def sections(text: str) -> dict[str, Section]:
     """What the script printed, by the database that was asked."""
     lines: dict[str, list[str]] = {}
@@ -248,6 +273,9 @@ def objection(question: Question, answer: str) -> Objection | None:
     server = found.get("instead") if found.get("instead") and not found["instead"].error else found.get("admin")
     if server is None:
         return Objection("the database was asked, but said nothing", answer.strip()[-200:], "inv redeploy")
+    if doubtful(answer) and "certificate" in found:
+        told = re.search(r"x509: [^\"\\\n]+", answer.partition("in certificate")[2])
+        return _refused(question, told.group(0) if told else found["admin"].error, question.admin)
     if server.error:
         return _refused(question, found["admin"].error, question.admin)
     facts = server.of("server")[0]
@@ -364,6 +392,16 @@ SAID: tuple[tuple[str, str, str], ...] = (
         "no encryption|SSL off|ESSLREQUIRED|SSL connection is required|SSL required",
         "the server demands TLS",
         f"{TLS}=require   (or verify-full)",
+    ),
+    (
+        "certificate has expired or is not yet valid",
+        "the server's certificate has expired",
+        "a new certificate for the server at ADDRESS",
+    ),
+    (
+        "signed by unknown authority",
+        "the server's certificate is of a CA that is not trusted",
+        "that CA's certificate as ca.crt in the Secret",
     ),
     (
         "certificate verify failed",

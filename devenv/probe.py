@@ -82,23 +82,32 @@ def _decoded(coded: str) -> str:
 
 
 def _answer(session: Session, desired: Desired, job: Object, question: Question, waits: Waits) -> str:
-    """What the script printed in the pod. Raises Refused where its image is missing, _Unasked where no pod comes up."""
-    with _pod(session.kube, desired, job) as name:
+    """What psql was told; where it is in doubt about the certificate, what Temporal's own tool was, too."""
+    host = question.env["PGHOST"]
+    answer = _printed(session, desired, preflight.script(question), host, waits, job, "schema")
+    if preflight.doubtful(answer):
+        answer += _printed(session, desired, preflight.tool_script(question), host, waits, job, "tool")
+    return answer
+
+
+def _printed(session: Session, desired: Desired, script: str, host: str, waits: Waits, job: Object, of: str) -> str:
+    """What a script printed in a pod. Raises Refused where its image is missing, _Unasked where no pod comes up."""
+    with _pod(session.kube, desired, job, of) as name:
         waits("a pod to ask the database from")
         _until_running(session.kube, desired, name)
-        waits(f"asking PostgreSQL at {question.env['PGHOST']}")
+        waits(f"asking PostgreSQL at {host}")
         argv = kubectl_argv(session, desired.namespace, "exec", "-i", name, "-c", "preflight", "--", "/bin/sh", "-s")
-        output = shell.run(argv, stdin=preflight.script(question), timeout=START_SECONDS)
+        output = shell.run(argv, stdin=script, timeout=START_SECONDS)
     if output.code != 0:
         raise _Unasked(output.last_line[:200])
     return output.stdout
 
 
 @contextlib.contextmanager
-def _pod(kube: Kube, desired: Desired, job: Object) -> Iterator[str]:
+def _pod(kube: Kube, desired: Desired, job: Object, of: str) -> Iterator[str]:
     """The pod for as long as the block runs, whatever ends that; what a killed run left goes with it."""
     pods = KINDS[("v1", "Pod")].path(desired.namespace)
-    body = preflight.pod(job, f"{desired.release}-preflight-{secrets.token_hex(3)}", LIVES_SECONDS)
+    body = preflight.pod(job, f"{desired.release}-preflight-{secrets.token_hex(3)}", LIVES_SECONDS, of)
     name = body["metadata"]["name"]
     body["metadata"]["labels"]["app.kubernetes.io/instance"] = desired.release
     try:
@@ -134,10 +143,10 @@ def _until_running(kube: Kube, desired: Desired, name: str) -> None:
             why = container.message or container.reason or why
             if container.reason in NO_IMAGE:
                 raise Refused(
-                    "the image with psql is not to be had",
+                    "an image to ask the database with is not to be had",
                     where=f"pod {name} in namespace {desired.namespace}, image {container.image}",
                     why=why,
-                    next="mend backend.temporal.schema.image, or bring the image to the cluster",
+                    next="mend backend.temporal.schema.image or .admintools.image, or bring the image to the cluster",
                 )
         why = pod.unscheduled or why
         time.sleep(0.1)

@@ -100,6 +100,7 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
         _refuse(environment, drawn.plan)
         _heal(environment, session, screen, drawn, taken)
         password = _secret(environment, session, screen, drawn)
+        _switch(desired, session, screen, drawn)
         external.bring(session.kube, desired, screen, drawn.seen.applied)
         _rollout(environment, session, screen, drawn, password)
         external.tidy(session.kube, desired)
@@ -379,6 +380,16 @@ def _secret(environment: Environment, session: Session, screen: Screen, drawn: D
         restarted = secret.changed(session.kube, desired, password, drawn.seen.applied)
         stage.says(password.outcome.told, *([f"restarted for it: {', '.join(restarted)}"] if restarted else []))
     return password
+
+
+def _switch(desired: Desired, session: Session, screen: Screen, drawn: Drawn) -> None:
+    """From one database to another: what works on the old one ends first, and begins anew on the new one. Side by side
+    they would share a Service, and Temporal's namespace would be looked for in the old one, where it is."""
+    if not (desired.bundled and drawn.plan.left_behind):
+        return
+    with screen.stage("switch") as stage:
+        destroy.forget(session.kube, desired, drawn.snapshot, stage.waits, clients=True)
+        stage.says("what worked on the other database has ended")
 
 
 def _password(environment: Environment, session: Session, drawn: Drawn, *, make: bool) -> secret.Password:

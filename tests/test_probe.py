@@ -105,7 +105,7 @@ def test_an_image_that_is_not_to_be_had_is_refused_and_the_pod_goes(api: FakeApi
     waiting = {"waiting": {"reason": "ImagePullBackOff", "message": "no such host"}}
     status = {"name": "preflight", "image": "devenv.local/postgres:18.6", "state": waiting}
     [] = made = created(api, phase="Pending", containerStatuses=[status])
-    with pytest.raises(Refused, match="image with psql") as refused:
+    with pytest.raises(Refused, match="image to ask the database with") as refused:
         ask()
     assert refused.value.why == "no such host"
     name = made[0]["metadata"]["name"]

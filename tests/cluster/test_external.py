@@ -317,9 +317,9 @@ def managed(beside: Environment, certificates: Certificates, running: Any) -> It
 VERIFY = ("--set", f"{MODE}=verify-full")
 TLS: dict[str, tuple[str, str, tuple[str, ...], str]] = {
     "demanded": ("good", "ca", OFF, "the server demands TLS"),
-    "of another CA": ("foreign", "ca", VERIFY, "the server's certificate is not trusted"),
-    "another CA trusted": ("good", "another", VERIFY, "the server's certificate is not trusted"),
-    "expired": ("expired", "ca", VERIFY, "the server's certificate is not trusted: of another CA, or expired"),
+    "of another CA": ("foreign", "ca", VERIFY, "the server's certificate is of a CA that is not trusted"),
+    "another CA trusted": ("good", "another", VERIFY, "the server's certificate is of a CA that is not trusted"),
+    "expired": ("expired", "ca", VERIFY, "the server's certificate has expired"),
     "for another host": ("elsewhere", "ca", VERIFY, "the server's certificate is for another host"),
 }
 
