@@ -57,6 +57,7 @@ OWN = {
     "previous": "of the containers that crashed",
     "since": "only what is younger: 90s, 10m, 1h30m",
     "delete_data": "delete volume and password too",
+    "rounds": "how often each is measured",
     "revision": "go back to this one; else to the last good one",
     "database": "backend, temporal or temporal_visibility",
     "port": "the local port; 0: any free one",
@@ -554,6 +555,18 @@ def test(screen: Any, fast: bool = False) -> None:
     raise Exit(code=develop.test(screen, fast=fast))
 
 
+@environment_task
+def bench(screen: Any, flags: Flags, rounds: int = 5) -> None:
+    """Measure devenv against plain Helm, side by side, on the embedded cluster, in namespaces that go afterwards."""
+    from devenv import bench as measuring
+
+    record = measuring.run(flags, screen, rounds)
+    if flags.output == "json":
+        screen.answer(record)
+    else:
+        print(measuring.table(record))
+
+
 @plain_task
 def check(screen: Any) -> None:
     """Run ruff and mypy over devenv itself."""
@@ -579,7 +592,8 @@ def _collection(**tasks: Task[Callable[..., Any]]) -> Collection:
 
 namespace = _collection(
     redeploy=redeploy, plan=plan, values=values, status=status, doctor=doctor, logs=logs, history=history,
-    rollback=rollback, destroy=destroy, kubectl=kubectl, helm=helm, forward=forward, rbac=rbac, test=test, check=check,
+    rollback=rollback, destroy=destroy, kubectl=kubectl, helm=helm, forward=forward, rbac=rbac, test=test, bench=bench,
+    check=check,
     fix=fix,
 )  # fmt: skip
 namespace.add_collection(

@@ -10,8 +10,10 @@ import hashlib
 import ipaddress
 import json
 import re
+import shutil
 import tarfile
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -30,6 +32,7 @@ Repository = Mapping[str, Any]  # an entry of Helm's repositories.yaml
 
 PINNED = re.compile(r"v?\d+\.\d+\.\d+([-+][0-9A-Za-z.+-]+)?")
 KEPT = 30  # packages in the cache
+LEFT = 3600.0  # seconds after which nobody can be at work in a folder any more
 
 
 @dataclass(frozen=True)
@@ -151,8 +154,12 @@ class Workshop:
 
 @contextmanager
 def workshop(known: Sequence[Repository] = ()) -> Iterator[Workshop]:
-    """A private folder with the repositories that are asked."""
+    """A private folder with the repositories that are asked; one that a killed run left is removed."""
     folder().mkdir(parents=True, exist_ok=True)
+    for left in folder().glob("work-*"):
+        with suppress(OSError):
+            if time.time() - left.stat().st_mtime > LEFT:
+                shutil.rmtree(left, ignore_errors=True)
     with tempfile.TemporaryDirectory(prefix="work-", dir=folder(), ignore_cleanup_errors=True) as name:
         work = Workshop(Path(name))
         file = work.folder / "repositories.yaml"
@@ -182,8 +189,8 @@ def _loopback(address: str) -> bool:
 
 
 def _answered(output: shell.Output, asked: Asked) -> None:
-    """`helm repo update` says why on standard output. Raises Refused."""
-    if output.code != 0:
+    """`helm repo update` says why on standard output, and Helm 3 ends with 0 nevertheless. Raises Refused."""
+    if output.code != 0 or "...Unable" in output.stdout:
         lines = [line.strip() for line in output.stdout.splitlines() if line.strip()]
         after = [line for number, line in enumerate(lines) if number and lines[number - 1].startswith("...Unable")]
         told = after[0] if after else helming.reason(output)
@@ -212,8 +219,6 @@ def _keep(work: Path, asked: Asked) -> Path:
 
 def prune(where: Path) -> None:
     """Leaves the newest entries of a folder of the cache."""
-    import shutil
-
     for old in sorted(where.iterdir(), key=lambda entry: entry.stat().st_mtime, reverse=True)[KEPT:]:
         shutil.rmtree(old, ignore_errors=True)
 

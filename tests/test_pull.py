@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -157,6 +158,26 @@ def test_a_server_that_does_not_answer_is_refused(helm: Helm, server: ChartServe
     assert failure.code == 3
     assert re.fullmatch(r"127.0.0.1:\d+ does not answer|http://127.0.0.1:\d+/charts does not answer", failure.what)
     assert failure.why.endswith("connection refused")
+
+
+def test_what_a_killed_run_left_is_removed(helm: Helm, server: ChartServer, home: Path) -> None:
+    left = pull.folder() / "work-of-a-killed-run"
+    left.mkdir(parents=True)
+    (left / "repositories.yaml").write_text("password: x")
+    os.utime(left, (1, 1))
+    fetch(helm, f"{server.repository}/web-1.2.3.tgz")
+    assert not list(pull.folder().glob("work-*"))
+
+
+def test_helm_3_says_that_a_repository_is_silent_and_ends_with_0(tmp_path: Path, home: Path) -> None:
+    program = tmp_path / "helm"
+    program.write_text(
+        "#!/bin/sh\necho '...Unable to get an update from the \"mine\" repository (u):'\necho '\tdial tcp: connection refused'\n"
+    )
+    program.chmod(0o755)
+    know(home, {"name": "mine", "url": "http://127.0.0.1:1/charts"})
+    failure = wrong(Helm(program, Path("/nowhere"), "none", "none"), "mine/web")
+    assert (failure.code, failure.why) == (3, "dial tcp: connection refused")
 
 
 def test_an_address_that_serves_no_repository_is_wrong_input(helm: Helm, server: ChartServer, home: Path) -> None:

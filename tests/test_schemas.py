@@ -32,6 +32,7 @@ from devenv.revisions import Revision
 from devenv.settings import Flags
 from devenv.target import Target
 from devenv.values import compose
+from tests import test_bench
 from tests.fake_api import FakeApi
 from tests.test_embedded import document
 from tests.test_runlog import BROKEN, FACTS, LIVES, LOGS, TOLD
@@ -90,6 +91,7 @@ RECORDS: dict[str, tuple[str, Any]] = {
     "a destroy of nothing": ("destroy", Destroyed("n", "r", False).record()),
     "Temporal's health": ("temporal-health", temporal.health_record(CHECKS)),
     "a smoke test": ("temporal-smoke", temporal.smoke_record(Proof("r", "w", "run", "t"))),
+    "a bench": ("bench", test_bench.record()),
     "a history": ("history", history.record(described().desired, [REVISION])),
     "a cluster": ("cluster", cluster()),
     "a cluster that does not run": (
