@@ -202,13 +202,12 @@ def redeploy(
 @environment_task
 def plan(screen: Any, flags: Flags, detailed_exitcode: bool = False) -> None:
     """Show what redeploy would do, and why. Changes nothing; --detailed-exitcode: 10 when something would change."""
-    from devenv import environment, external, show
-    from devenv import redeploy as story
+    from devenv import draw, environment, external, show
 
     wanted = environment.describe(flags)
-    session = story.reach(wanted, screen, start=False)
-    wanted = external.settle(story.with_chart(wanted, session, screen), session.kube, screen.secrets)
-    made = story.explained(wanted, session, story.draw(wanted, session, lambda _: None))
+    session = environment.reach(wanted, screen, start=False)
+    wanted = external.settle(environment.with_chart(wanted, session, screen), session.kube, screen.secrets)
+    made = draw.explained(wanted, session, draw.draw(wanted, session, lambda _: None))
     if flags.output == "json":
         screen.answer(show.plan_record(made))
     else:
@@ -233,11 +232,10 @@ def values(screen: Any, flags: Flags, explain: str = "") -> None:
 def status(screen: Any, flags: Flags) -> None:
     """Show what is running: components, versions, databases, and how to reach all of it."""
     from devenv import environment
-    from devenv import redeploy as story
     from devenv import status as running
 
     wanted = environment.describe(flags)
-    session = story.reach(wanted, screen, start=False)
+    session = environment.reach(wanted, screen, start=False)
     record = running.read(wanted.desired, session)
     if flags.output == "json":
         screen.answer(record)
@@ -267,11 +265,10 @@ def logs(
     """Show all logs, or one component's, merged by time: logs [COMPONENT] [--since 10m] [--follow] [--previous]."""
     from devenv import environment, settings
     from devenv import logs as reading
-    from devenv import redeploy as story
 
     wanted = environment.describe(flags)
     past = settings.seconds(since, "--since") if since else None
-    session = story.reach(wanted, screen, start=False)
+    session = environment.reach(wanted, screen, start=False)
     reading.show(session.kube, wanted.desired.namespace, component, follow=follow, previous=previous, since=past)
 
 
@@ -280,10 +277,9 @@ def destroy(screen: Any, flags: Flags, delete_data: bool = False) -> None:
     """Remove the release; data and password stay, unless --delete-data."""
     from devenv import destroy as removing
     from devenv import environment
-    from devenv import redeploy as story
 
     wanted = environment.describe(flags)
-    session = story.reach(wanted, screen, start=False)
+    session = environment.reach(wanted, screen, start=False)
     result = removing.destroy(wanted.desired, session, screen, delete_data=delete_data)
     if flags.output == "json":
         screen.answer(result.record())
@@ -294,10 +290,9 @@ def history(screen: Any, flags: Flags) -> None:
     """Show the release's revisions: when, what, by whom."""
     from devenv import environment
     from devenv import history as past
-    from devenv import redeploy as story
 
     wanted = environment.describe(flags)
-    found = past.read(story.reach(wanted, screen, start=False), wanted.desired)
+    found = past.read(environment.reach(wanted, screen, start=False), wanted.desired)
     if flags.output == "json":
         screen.answer(past.record(wanted.desired, found))
     else:
@@ -397,27 +392,25 @@ def forward(screen: Any, flags: Flags) -> None:
     """Open lasting ways to all web and gRPC ports, until Ctrl-C."""
     from devenv import environment
     from devenv import forward as forwarding
-    from devenv import redeploy as story
 
     wanted = environment.describe(flags)
-    forwarding.open_all(story.reach(wanted, screen, start=False), wanted.desired, screen)
+    forwarding.open_all(environment.reach(wanted, screen, start=False), wanted.desired, screen)
 
 
 @environment_task
 def rbac(screen: Any, flags: Flags) -> None:
     """Print the least-privilege Role for a redeploy, with a service account: rbac | kubectl apply -f -"""
-    from devenv import environment
+    from devenv import draw, environment
     from devenv import rbac as rights
-    from devenv import redeploy as story
 
     wanted = environment.describe(flags)
     namespace = wanted.desired.namespace
     if wanted.desired.bundled:
         print(rights.yaml_text("devenv", namespace), end="")
         return
-    session = story.reach(wanted, screen, start=False)
-    desired = story.with_chart(wanted, session, screen).desired
-    more, beyond = rights.of_chart(story.rendered(desired, session, desired.values.tree()), session.kube.kind)
+    session = environment.reach(wanted, screen, start=False)
+    desired = environment.with_chart(wanted, session, screen).desired
+    more, beyond = rights.of_chart(draw.rendered(desired, session, desired.values.tree()), session.kube.kind)
     print(rights.yaml_text("devenv", namespace, more, beyond), end="")
 
 

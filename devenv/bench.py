@@ -19,10 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from devenv import apply, environment, paths
-from devenv import redeploy as story
 from devenv.clients import shell
 from devenv.clients.kube import KINDS
-from devenv.environment import Environment, Session
+from devenv.environment import Environment, Session, reach
 from devenv.errors import InputWrong, StepFailed
 from devenv.report import Screen
 from devenv.settings import Flags
@@ -74,7 +73,7 @@ def run(flags: Flags, screen: Screen, rounds: int) -> dict[str, Any]:
     mine = _described(flags, names["devenv"])
     if not mine.desired.bundled:
         raise InputWrong("the bench is for the bundled chart", where="--chart", next="inv bench")
-    session = story.reach(mine, screen, start=True)
+    session = reach(mine, screen, start=True)
     load = os.getloadavg()[0]
     with _namespaces(session, list(names.values()), screen):
         with screen.stage("prepare") as stage:

@@ -9,13 +9,12 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from devenv import ask, databases, destroy, lease, look, secret, watch
-from devenv import redeploy as story
+from devenv import ask, databases, destroy, lease, look, proof, secret, watch
 from devenv.clients import helm as helming
 from devenv.clients import shell
 from devenv.clients.kube import KINDS, Kube, NotThere, Object
 from devenv.clients.postgres import Postgres
-from devenv.environment import Environment, Session, connect
+from devenv.environment import Environment, Session, connect, reach
 from devenv.errors import Refused, StepFailed
 from devenv.model import Desired
 from devenv.report import Screen
@@ -72,7 +71,7 @@ def seen(
 
 def _reach(environment: Environment, screen: Screen) -> tuple[Session, list[Object], Postgres]:
     check_internal(environment.desired)
-    session = story.reach(environment, screen, start=False)
+    session = reach(environment, screen, start=False)
     objects = applied(session, environment.desired)
     return session, objects, running(session, environment.desired)
 
@@ -193,7 +192,7 @@ def reset(environment: Environment, screen: Screen) -> dict[str, Any]:
             with screen.stage("rollout") as stage:
                 _start(session.kube, desired, objects, stage.waits)
                 stage.says("Temporal and the backend run again")
-            proven = story.prove(desired, session, screen, temporal=True)
+            proven = proof.prove(desired, session, screen, temporal=True)
     return {
         "schema": "devenv/db-reset/v1",
         "databases": names,
@@ -221,7 +220,7 @@ def _start(kube: Kube, desired: Desired, objects: Sequence[Object], waits: Waits
                 kube.patch(path, {"spec": {"replicas": object["spec"].get("replicas", 1)}})
             except NotThere:
                 waits(f"Deployment/{object['metadata']['name']} is not there")
-    watch.follow(kube, story.goal(desired, objects), _idle, waits)
+    watch.follow(kube, watch.goal(desired, objects), _idle, waits)
 
 
 def runs_temporal(desired: Desired, objects: Sequence[Object]) -> bool:

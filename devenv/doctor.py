@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from devenv import checks, database, databases, external, lease, look, rbac, secret, watch
-from devenv import redeploy as story
+from devenv import checks, database, databases, draw, external, lease, look, proof, rbac, secret, watch
 from devenv.checks import FAIL, PASS, WARN, Answer, Deployed, Member
 from devenv.clients import helm as helming
 from devenv.clients.kube import Denied, NotThere
-from devenv.environment import Environment, Session
+from devenv.environment import Environment, Session, reach
 from devenv.errors import Failure, Refused, StepFailed
 from devenv.model import Desired, Snapshot
 from devenv.report import NAME, Screen, redacted
@@ -194,7 +193,7 @@ def _asks(*words: str) -> Reader:
     def read(read: Readings) -> tuple[bool, str] | None:
         if not checks.runs_temporal(read.desired, read.of("deployed")):
             return None
-        output = story.admintools(read.session, read.desired, *words)
+        output = proof.admintools(read.session, read.desired, *words)
         lines = [line.strip() for line in output.stderr.splitlines() if line.strip()]
         told = [line for line in lines if not line.startswith("command terminated")]
         return output.code == 0, told[-1] if told else output.last_line
@@ -248,7 +247,7 @@ READS: dict[str, Reader] = {
     "namespace": lambda read: look.once(read.session.kube, read.desired.namespace),
     "deployed": _deployed,
     "holder": _holder,
-    "drawn": lambda read: story.draw(read.environment, read.session, lambda _: None),
+    "drawn": lambda read: draw.draw(read.environment, read.session, lambda _: None),
     "plan": lambda read: read.of("drawn").plan,
     "wanted": lambda read: read.of("drawn").wanted,
     "secret": _secret,
@@ -336,7 +335,7 @@ def record(desired: Desired, found: Sequence[Finding], seconds: float) -> dict[s
 def doctor(environment: Environment, screen: Screen) -> dict[str, Any]:
     """Looks at everything and judges it. Raises Refused where no cluster answers."""
     started = time.monotonic()
-    session = story.reach(environment, screen, start=False)
+    session = reach(environment, screen, start=False)
     with screen.stage("doctor") as stage:
         stage.waits("looking at everything")
         read = Readings(environment, session, READS)

@@ -17,6 +17,7 @@ from devenv.clients.kube import Kube
 from devenv.errors import Refused
 from devenv.model import Desired
 from devenv.profiles import Profile
+from devenv.report import Screen
 from devenv.settings import Flags, Settings
 from devenv.target import Target
 from devenv.values import Origin, Values, compose, leaves
@@ -137,3 +138,37 @@ def kubectl_argv(session: Session, namespace: str, *words: str) -> list[str | Pa
 
     pinned = ["--kubeconfig", str(session.kube.kubeconfig), "--context", session.kube.context, "--namespace", namespace]
     return [programs.path("kubectl"), *pinned, *words]
+
+
+def reach(environment: Environment, screen: Screen, *, start: bool) -> Session:
+    """Connects to the cluster; a cluster that has to be built or started first is a stage of its own."""
+    screen.tell(profile=environment.desired.profile, namespace=environment.desired.namespace)
+    with screen.stage("cluster") as stage:
+        session = connect(environment, stage.waits, start=start)
+        if session.started:
+            stage.says("built and started")
+    desired, where = environment.desired, session.target
+    screen.tell(context=where.context, versions={"kubernetes": session.version})
+    cluster = "embedded cluster" if where.embedded else f"context {where.context}"
+    screen.line(
+        f"profile {desired.profile} · namespace {desired.namespace} · {cluster}, Kubernetes {session.version[1:]}"
+    )
+    for choice in desired.choices:
+        if choice.ignored:
+            screen.line(f"{choice.toggle.variable} is ignored: {choice.ignored}", "yellow")
+    return session
+
+
+def with_chart(environment: Environment, session: Session, screen: Screen) -> Environment:
+    """The same with its chart on disk, whole; what has to be fetched for it is a stage of its own, told in one line."""
+    told: list[str] = []
+    with screen.stage("chart") as stage:
+
+        def waits(text: str) -> None:
+            told.append(text.replace("fetching", "fetched", 1))
+            stage.waits(text)
+
+        desired = chart.ready(environment.desired, session.helm, waits)
+        if told:
+            stage.says(*told)
+    return replace(environment, desired=desired)

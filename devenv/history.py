@@ -9,12 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from devenv import apply, database, external, lease, look, revisions, secret, watch
+from devenv import apply, database, external, lease, look, proof, revisions, secret, watch
 from devenv import plan as planning
-from devenv import redeploy as story
 from devenv.clients import helm as helming
 from devenv.clients.kube import Object
-from devenv.environment import Environment, Session
+from devenv.environment import Environment, Session, reach
 from devenv.errors import Refused
 from devenv.model import Desired
 from devenv.report import Screen
@@ -71,7 +70,7 @@ def show(found: Sequence[Revision]) -> None:
 def rollback(environment: Environment, screen: Screen, wanted: str) -> dict[str, Any]:
     """Goes back to a revision, follows it until it is ready, proves it. Raises Refused where that would not work."""
     desired = environment.desired
-    session = story.reach(environment, screen, start=False)
+    session = reach(environment, screen, start=False)
     with lease.alone(session.kube, desired, screen):
         found = read(session, desired)
         where = f"release {desired.release} in namespace {desired.namespace}"
@@ -80,7 +79,7 @@ def rollback(environment: Environment, screen: Screen, wanted: str) -> dict[str,
         _refuse(environment, session, current, target, objects)
         _images(session, screen, desired, objects)
         _apply(session, screen, desired, current, target, objects)
-        proven = story.prove(desired, session, screen, temporal=database.runs_temporal(desired, objects))
+        proven = proof.prove(desired, session, screen, temporal=database.runs_temporal(desired, objects))
         secret.remember(session.kube, desired)
         screen.line("schemas and data were not rolled back: they are as they were before")
         screen.line("inv redeploy goes forward again", "dim")
@@ -150,7 +149,7 @@ def _apply(
 ) -> None:
     """Helm goes back in the background while the cluster is followed."""
     before = look.once(session.kube, desired.namespace)
-    goal = story.goal(desired, objects, before)
+    goal = watch.goal(desired, objects, before)
     with screen.stage("rollback") as stage:
         stage.waits(f"helm goes back to revision {target.number}")
         apply.remove_failed_jobs(session.kube, desired, before, goal.jobs)

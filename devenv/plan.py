@@ -19,6 +19,7 @@ from devenv.model import Change, Field, Plan, Release, Setting
 
 LABEL = "devenv.inputs"
 PROVEN = "devenv.proven"
+WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 Object = dict[str, Any]
 Key = tuple[str, str, str]
 

@@ -11,11 +11,16 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
+from devenv import charttest, look, watch
+from devenv.clients import shell
 from devenv.clients.kube import Kube
 from devenv.clients.shell import Output
+from devenv.environment import Session, kubectl_argv
 from devenv.errors import Failure, RolloutFailed, StepFailed
 from devenv.model import Desired, Snapshot
+from devenv.report import Screen
 
 PAUSE = 0.3  # seconds between two tries
 Waits = Callable[[str], None]
@@ -37,6 +42,44 @@ class Proof:
         if self.workflow:
             return "workflow ran through backend, listed by visibility", self.workflow
         return "request answered by backend from PostgreSQL", self.request
+
+
+def prove(desired: Desired, session: Session, screen: Screen, *, temporal: bool) -> Proof | None:
+    """A request through the backend, with `temporal` as a workflow; None where there is nothing that could be asked. A
+    user's own chart is proven by the tests that it brings."""
+    if not desired.bundled:
+        charttest.prove(session, desired, screen)
+        return None
+    if not (desired.sample_backend or temporal):
+        return None
+    with screen.stage("proof") as stage:
+        seen = look.once(session.kube, desired.namespace)
+        try:
+            proven = _proven(desired, session, seen, stage.waits, temporal=temporal)
+        except Failure:
+            component = "backend" if desired.sample_backend else "worker"
+            screen.tell(logs=watch.tails(session.kube, seen, component))
+            raise
+        stage.says(*proven.lines)
+        screen.tell(proof=proven)
+    return proven
+
+
+def _proven(
+    desired: Desired, session: Session, seen: Snapshot, waits: Callable[[str], None], *, temporal: bool
+) -> Proof:
+    if not desired.sample_backend:
+        return own(partial(admintools, session, desired), desired, waits)
+    waits("asking the backend")
+    template = newest_template(seen, desired.release)
+    return smoke(session.kube, desired, template, waits, temporal=temporal)
+
+
+def admintools(session: Session, desired: Desired, *words: str) -> Output:
+    """The temporal CLI in the admin tools pod, with these words."""
+    target = f"deployment/{desired.release}-temporal-admintools"
+    argv = kubectl_argv(session, desired.namespace, "exec", target, "-c", "admintools", "--", "temporal", *words)
+    return shell.run(argv, timeout=30)
 
 
 def newest_template(seen: Snapshot, release: str) -> str:

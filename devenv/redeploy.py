@@ -8,26 +8,22 @@ Records are passed forward; each stage tells what it did. Interrupted at any mom
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from devenv import apply, causes, chart, charttest, destroy, external, lease, look, probe, proof, runlog, secret, watch
+from devenv import apply, destroy, draw, external, lease, look, probe, proof, runlog, secret, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
-from devenv.clients import shell
-from devenv.clients.shell import Output
-from devenv.environment import Environment, Session, connect, kubectl_argv
-from devenv.errors import Failure, InputWrong, Refused
-from devenv.model import Desired, Plan, Setting, Snapshot
+from devenv.environment import Environment, Session, reach, with_chart
+from devenv.errors import Failure, Refused
+from devenv.model import Desired, Plan
 from devenv.report import Screen
 
 if TYPE_CHECKING:
     from devenv.built import Built, Given
 
-WORKLOADS = ("Deployment", "StatefulSet", "DaemonSet")
 Object = dict[str, Any]
 
 
@@ -50,18 +46,6 @@ class Result:
             "run": self.proof.run if self.proof else "",
             "seconds": round(self.seconds, 1),
         }
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A plan, and what it was drawn from: the objects that should be, the namespace as it was seen, and what Helm
-    keeps of the revision `before` (empty: there is none)."""
-
-    plan: Plan
-    wanted: tuple[Object, ...]
-    seen: planning.Seen
-    snapshot: Snapshot
-    before: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -104,7 +88,7 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
         external.bring(session.kube, desired, screen, drawn.seen.applied)
         _rollout(environment, session, screen, drawn, password)
         external.tidy(session.kube, desired)
-        proven = prove(desired, session, screen, temporal=desired.temporal)
+        proven = proof.prove(desired, session, screen, temporal=desired.temporal)
         apply.remember_proof(session.kube, desired, drawn.plan.revision)
         secret.remember(session.kube, desired)
     return Result(drawn.plan, drawn.plan.revision, proven, time.monotonic() - started)
@@ -120,12 +104,12 @@ def _given(environment: Environment, session: Session, how: How) -> tuple[Enviro
     return built.over(environment, found), found
 
 
-def _outstanding(desired: Desired, session: Session, screen: Screen, drawn: Drawn, how: How) -> proof.Proof | None:
+def _outstanding(desired: Desired, session: Session, screen: Screen, drawn: draw.Drawn, how: How) -> proof.Proof | None:
     """The proof of a release that is as it should be: where one is wanted, or the run that deployed it had none."""
     before = planning.proven(drawn.seen.release)
     if before and not how.smoke:
         return None
-    proven = prove(desired, session, screen, temporal=desired.temporal)
+    proven = proof.prove(desired, session, screen, temporal=desired.temporal)
     if not before:
         apply.remember_proof(session.kube, desired, drawn.plan.revision - 1)
     return proven
@@ -148,180 +132,12 @@ def _refuse(environment: Environment, plan: Plan) -> None:
         )
 
 
-def _plan(environment: Environment, session: Session, screen: Screen) -> Drawn:
+def _plan(environment: Environment, session: Session, screen: Screen) -> draw.Drawn:
     with screen.stage("plan") as stage:
-        drawn = draw(environment, session, stage.waits)
+        drawn = draw.draw(environment, session, stage.waits)
         stage.says(*summary(environment.desired, drawn.plan))
     screen.tell(plan=drawn.plan)
     return drawn
-
-
-def reach(environment: Environment, screen: Screen, *, start: bool) -> Session:
-    """Connects to the cluster; a cluster that has to be built or started first is a stage of its own."""
-    screen.tell(profile=environment.desired.profile, namespace=environment.desired.namespace)
-    with screen.stage("cluster") as stage:
-        session = connect(environment, stage.waits, start=start)
-        if session.started:
-            stage.says("built and started")
-    desired, where = environment.desired, session.target
-    screen.tell(context=where.context, versions={"kubernetes": session.version})
-    cluster = "embedded cluster" if where.embedded else f"context {where.context}"
-    screen.line(
-        f"profile {desired.profile} · namespace {desired.namespace} · {cluster}, Kubernetes {session.version[1:]}"
-    )
-    for choice in desired.choices:
-        if choice.ignored:
-            screen.line(f"{choice.toggle.variable} is ignored: {choice.ignored}", "yellow")
-    return session
-
-
-def with_chart(environment: Environment, session: Session, screen: Screen) -> Environment:
-    """The same with its chart on disk, whole; what has to be fetched for it is a stage of its own, told in one line."""
-    told: list[str] = []
-    with screen.stage("chart") as stage:
-
-        def waits(text: str) -> None:
-            told.append(text.replace("fetching", "fetched", 1))
-            stage.waits(text)
-
-        desired = chart.ready(environment.desired, session.helm, waits)
-        if told:
-            stage.says(*told)
-    return replace(environment, desired=desired)
-
-
-def draw(environment: Environment, session: Session, waits: Callable[[str], None]) -> Drawn:
-    """Looks at the cluster and makes the plan. Renders the chart only where the inputs changed."""
-    desired, kube = chart.ready(environment.desired, session.helm, waits), session.kube
-    waits("looking at the cluster")
-    snapshot = look.once(kube, desired.namespace)
-    release = look.releases(kube, desired.namespace).get(desired.release)
-    before = helming.content(kube, desired.namespace, desired.release, release.revision) if release else {}
-    applied = helming.objects(str(before.get("manifest") or ""), desired.namespace)
-    inputs = _inputs(desired, session)
-    wanted, other = applied, ""
-    settings: tuple[Setting, ...] = ()
-    if not planning.unchanged(release, inputs):
-        waits("rendering the chart")
-        wanted = rendered(desired, session, desired.values.tree())
-        settings = causes.settings(before.get("config") or {}, desired.values) if release else ()
-        other = _other_chart(before, desired)
-    lasting = [object for object in wanted if not planning.hook(object)]
-    keys = {planning.key(object) for object in (*lasting, *applied)}
-    live, unready = look.live(kube, desired.namespace, keys), _unready(wanted, snapshot)
-    seen = planning.Seen(release, tuple(applied), live, unready, settings, other)
-    plan = planning.make(inputs, lasting, seen)
-    if release is not None:
-        why = (*external.reasons(kube, desired, applied), *plan.reasons, *secret.reasons(kube, desired))
-        left = external.left_behind(kube, desired, wanted, applied) if desired.bundled else ()
-        plan = replace(plan, reasons=why, left_behind=(*plan.left_behind, *left))
-    return Drawn(plan, tuple(wanted), seen, snapshot, before)
-
-
-def rendered(desired: Desired, session: Session, values: Mapping[str, Any]) -> list[Object]:
-    """What the chart on disk comes to with these values; hooks are among it. Raises InputWrong."""
-    text = session.helm.render(desired.release, desired.chart, values, session.version)
-    objects = helming.objects(text, desired.namespace)
-    if ("v1", "Namespace", desired.namespace) in {planning.key(object) for object in objects}:
-        raise InputWrong(
-            f"the chart holds namespace {desired.namespace}, which it is deployed to",
-            where=f"chart {desired.chart_shown}",
-            why="to remove the release would remove the namespace with all data in it",
-            next="take it out of the chart: devenv makes the namespace",
-        )
-    return objects
-
-
-def _other_chart(before: Mapping[str, Any], desired: Desired) -> str:
-    """The chart of the revision before, where it is not the one of now by name or version."""
-    meta = (before.get("chart") or {}).get("metadata") or {}
-    was = f"{meta.get('name', '')} {meta.get('version', '')}".strip()
-    now = chart.title(desired.chart_path) if desired.chart_path else ""
-    return was if was and now and was != now else ""
-
-
-MOST = 8  # settings that a plan is rendered without, to see what comes from each
-
-
-def explained(environment: Environment, session: Session, drawn: Drawn) -> Plan:
-    """The plan with its steps, and for each change what it comes from: the chart is rendered without each setting."""
-    desired, plan = environment.desired, drawn.plan
-    if plan.nothing_to_do:
-        return plan
-    settings, values = plan.settings, desired.values.tree()
-    config = drawn.before.get("config") or {}
-
-    def fields(setting: Setting) -> causes.Fields:
-        try:
-            return planning.differences(
-                drawn.wanted, rendered(desired, session, causes.without(values, setting, config))
-            )
-        except Failure:
-            return frozenset()  # the chart does not render without it: that says nothing about fields
-
-    rest = "the first revision" if drawn.seen.release is None else "chart"
-    if len(settings) > MOST:
-        by, rest = {}, f"one of {len(settings)} settings"
-    else:
-        with ThreadPoolExecutor(2) as pool:
-            named = [f"{setting.key} ({setting.layer})" for setting in settings]
-            by = dict(zip(named, pool.map(fields, settings), strict=True))
-    database = (secret if secret.ours(desired) else external).step(session.kube, desired)
-    made = replace(plan, changes=causes.attribute(plan.changes, by, rest))
-    return replace(made, steps=planning.steps(made, drawn.wanted, database, _proof_step(desired, drawn.wanted)))
-
-
-def _proof_step(desired: Desired, wanted: Sequence[Object]) -> str:
-    if not desired.bundled:
-        return "the chart's own tests" if any("test" in planning.hook(object) for object in wanted) else ""
-    if not desired.sample_backend:
-        return "a workflow of Temporal's own worker" if desired.temporal else ""
-    return "a workflow through backend, listed by visibility" if desired.temporal else "a request through backend"
-
-
-def _inputs(desired: Desired, session: Session) -> str:
-    """The hash of all that goes into the release."""
-    helm = f"{session.helm.program.resolve()} {session.helm.program.stat().st_size}"
-    return planning.fingerprint([desired.chart_digest, desired.values.tree(), helm, session.version])
-
-
-def goal(desired: Desired, objects: Sequence[Object], before: Snapshot | None = None) -> watch.Goal:
-    """What must become ready: the release's workloads and Jobs, as far as they are in its namespace. Failed Jobs of
-    `before` are of an earlier run."""
-    workloads: list[str] = []
-    jobs: list[str] = []
-    watched: list[str] = []
-    for object in objects:
-        title, hook = planning.title(planning.key(object)), planning.hook(object)
-        if planning.place(planning.key(object), "")[0]:
-            continue
-        if object["kind"] in WORKLOADS and not hook:
-            workloads.append(title)
-        elif object["kind"] == "Job" and "test" not in hook:
-            passing = hook or "ttlSecondsAfterFinished" in object["spec"]
-            (watched if passing else jobs).append(title)
-    return watch.Goal(
-        desired.namespace,
-        tuple(workloads),
-        tuple(jobs),
-        desired.timeouts["rollout"],
-        tuple(watched),
-        ignored=frozenset(job.uid for job in before.jobs if job.failed) if before else frozenset(),
-        earlier=watch.earlier(before) if before else frozenset(),
-        objects=tuple(object for object in objects if _is_here(object, desired.namespace)),
-        # Of our own chart only the admin tools have no readiness probe, and they only sleep.
-        steady=0.0 if desired.sample_backend else watch.STEADY,
-    )
-
-
-def _is_here(object: Object, namespace: str) -> bool:
-    return not planning.hook(object) and object["metadata"].get("namespace", namespace) == namespace
-
-
-def _unready(wanted: Sequence[Object], snapshot: Snapshot) -> tuple[str, ...]:
-    workloads = [planning.title(planning.key(object)) for object in wanted if object["kind"] in WORKLOADS]
-    there = {workload.key: workload for workload in snapshot.workloads}
-    return tuple(name for name in workloads if name in there and not there[name].done)
 
 
 def summary(desired: Desired, plan: Plan) -> tuple[str, ...]:
@@ -352,7 +168,9 @@ def _asked(desired: Desired) -> str:
     return f"Temporal {'on' if desired.temporal else 'off'}{by}, {database}"
 
 
-def _images(environment: Environment, session: Session, screen: Screen, drawn: Drawn, given: Sequence[Built]) -> None:
+def _images(
+    environment: Environment, session: Session, screen: Screen, drawn: draw.Drawn, given: Sequence[Built]
+) -> None:
     """Ours into our own cluster, and those just built; an image that nobody gives is refused."""
     from devenv import built, obtain
     from devenv.cluster import start
@@ -366,7 +184,7 @@ def _images(environment: Environment, session: Session, screen: Screen, drawn: D
         obtain.check(environment, session, drawn.wanted, drawn.snapshot, stage.waits)
 
 
-def _secret(environment: Environment, session: Session, screen: Screen, drawn: Drawn) -> secret.Password | None:
+def _secret(environment: Environment, session: Session, screen: Screen, drawn: draw.Drawn) -> secret.Password | None:
     """The database's password; where the database begins empty, what remembers an older one goes first."""
     desired = environment.desired
     if not secret.ours(desired):
@@ -382,7 +200,7 @@ def _secret(environment: Environment, session: Session, screen: Screen, drawn: D
     return password
 
 
-def _switch(desired: Desired, session: Session, screen: Screen, drawn: Drawn) -> None:
+def _switch(desired: Desired, session: Session, screen: Screen, drawn: draw.Drawn) -> None:
     """From one database to another: what works on the old one ends first, and begins anew on the new one. Side by side
     they would share a Service, and Temporal's namespace would be looked for in the old one, where it is."""
     if not (desired.bundled and drawn.plan.left_behind):
@@ -392,7 +210,7 @@ def _switch(desired: Desired, session: Session, screen: Screen, drawn: Drawn) ->
         stage.says("what worked on the other database has ended")
 
 
-def _password(environment: Environment, session: Session, drawn: Drawn, *, make: bool) -> secret.Password:
+def _password(environment: Environment, session: Session, drawn: draw.Drawn, *, make: bool) -> secret.Password:
     """Raises Refused where the password does not belong to the volume that is there."""
     desired = environment.desired
     database = ("apps/v1", "StatefulSet", apply.database_name(desired.release))
@@ -404,15 +222,15 @@ def _password(environment: Environment, session: Session, drawn: Drawn, *, make:
 
 
 def _rollout(
-    environment: Environment, session: Session, screen: Screen, drawn: Drawn, password: secret.Password | None
+    environment: Environment, session: Session, screen: Screen, drawn: draw.Drawn, password: secret.Password | None
 ) -> None:
     """Helm applies in the background while the cluster is followed, so that a failing hook is seen as well."""
     desired = environment.desired
-    target = goal(desired, drawn.wanted, drawn.snapshot)
+    target = watch.goal(desired, drawn.wanted, drawn.snapshot)
 
     def applied(before: watch.Goal) -> watch.Goal:
         manifest = helming.manifest(session.kube, desired.namespace, desired.release, drawn.plan.revision)
-        now = goal(desired, helming.objects(manifest, desired.namespace), drawn.snapshot)
+        now = watch.goal(desired, helming.objects(manifest, desired.namespace), drawn.snapshot)
         return replace(now, watched=(*before.watched, *now.watched))
 
     with screen.stage("rollout") as stage:
@@ -433,7 +251,7 @@ def _rollout(
         stage.says(f"revision {drawn.plan.revision}, {len(names)} of {len(names)} ok", ", ".join(names))
 
 
-def _heal(environment: Environment, session: Session, screen: Screen, drawn: Drawn, taken: lease.Taken) -> None:
+def _heal(environment: Environment, session: Session, screen: Screen, drawn: draw.Drawn, taken: lease.Taken) -> None:
     """A release left pending is marked failed, but only when the run that held it is known to be dead."""
     release = drawn.seen.release
     if release is None or not release.status.startswith("pending-"):
@@ -449,44 +267,6 @@ def _heal(environment: Environment, session: Session, screen: Screen, drawn: Dra
         )
     apply.heal_pending(session.kube, desired.namespace, release)
     screen.line(f"revision {release.revision} was left {release.status} by a run that ended: marked failed", "yellow")
-
-
-def prove(desired: Desired, session: Session, screen: Screen, *, temporal: bool) -> proof.Proof | None:
-    """A request through the backend, with `temporal` as a workflow; None where there is nothing that could be asked. A
-    user's own chart is proven by the tests that it brings."""
-    if not desired.bundled:
-        charttest.prove(session, desired, screen)
-        return None
-    if not (desired.sample_backend or temporal):
-        return None
-    with screen.stage("proof") as stage:
-        seen = look.once(session.kube, desired.namespace)
-        try:
-            proven = _proven(desired, session, seen, stage.waits, temporal=temporal)
-        except Failure:
-            component = "backend" if desired.sample_backend else "worker"
-            screen.tell(logs=watch.tails(session.kube, seen, component))
-            raise
-        stage.says(*proven.lines)
-        screen.tell(proof=proven)
-    return proven
-
-
-def _proven(
-    desired: Desired, session: Session, seen: Snapshot, waits: Callable[[str], None], *, temporal: bool
-) -> proof.Proof:
-    if not desired.sample_backend:
-        return proof.own(partial(admintools, session, desired), desired, waits)
-    waits("asking the backend")
-    template = proof.newest_template(seen, desired.release)
-    return proof.smoke(session.kube, desired, template, waits, temporal=temporal)
-
-
-def admintools(session: Session, desired: Desired, *words: str) -> Output:
-    """The temporal CLI in the admin tools pod, with these words."""
-    target = f"deployment/{desired.release}-temporal-admintools"
-    argv = kubectl_argv(session, desired.namespace, "exec", target, "-c", "admintools", "--", "temporal", *words)
-    return shell.run(argv, timeout=30)
 
 
 def farewell(desired: Desired, result: Result) -> str:

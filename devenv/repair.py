@@ -13,13 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from devenv import database, databases, lease, look, password, secret, watch
-from devenv import redeploy as story
+from devenv import database, databases, lease, look, password, proof, secret, watch
 from devenv.apply import MANAGED, database_name, volume_of
 from devenv.clients import helm as helming
 from devenv.clients.kube import KINDS, Kube, Object
 from devenv.clients.postgres import Postgres
-from devenv.environment import Environment, Session
+from devenv.environment import Environment, Session, reach
 from devenv.errors import Failure, Refused, StepFailed
 from devenv.model import Desired, Pod, Snapshot
 from devenv.report import Screen
@@ -32,7 +31,7 @@ def repair(environment: Environment, screen: Screen) -> dict[str, Any]:
     """Makes Secret and volume belong together again, restarts what uses them, proves it; a record of what was done."""
     desired = environment.desired
     database.check_internal(desired)
-    session = story.reach(environment, screen, start=False)
+    session = reach(environment, screen, start=False)
     with lease.alone(session.kube, desired, screen):
         seen = look.once(session.kube, desired.namespace)
         claim = volume_of(seen, desired.release)
@@ -52,7 +51,7 @@ def repair(environment: Environment, screen: Screen) -> dict[str, Any]:
         if restarted:
             _restart(session, screen, desired, objects, restarted)
         if objects:
-            story.prove(desired, session, screen, temporal=database.runs_temporal(desired, objects))
+            proof.prove(desired, session, screen, temporal=database.runs_temporal(desired, objects))
             secret.remember(session.kube, desired)
         else:
             screen.line("no release is deployed: inv redeploy takes volume and password up")
@@ -193,5 +192,5 @@ def _restart(
             stage.says(database.run_schema(kube, desired, job, stage.waits))
     with screen.stage("rollout") as stage:
         secret.restart(kube, desired, restarted)
-        watch.follow(kube, story.goal(desired, objects), lambda: False, stage.waits)
+        watch.follow(kube, watch.goal(desired, objects), lambda: False, stage.waits)
         stage.says(f"{len(restarted)} restarted", ", ".join(restarted))

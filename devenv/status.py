@@ -12,7 +12,7 @@ from devenv.clients.kube import KINDS, Object
 from devenv.environment import Session
 from devenv.errors import Failure
 from devenv.model import Desired, Pod, Release, Snapshot, Workload
-from devenv.redeploy import WORKLOADS
+from devenv.plan import WORKLOADS
 from devenv.show import columns
 
 

@@ -8,10 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from devenv import look, proof
-from devenv import redeploy as story
 from devenv.clients import shell
 from devenv.clients.helm import Helm
-from devenv.environment import Environment, Session, connect, kubectl_argv
+from devenv.environment import Environment, Session, connect, kubectl_argv, reach
 from devenv.errors import InputWrong, Refused, RolloutFailed
 from devenv.report import Screen
 
@@ -62,7 +61,7 @@ def cli(environment: Environment, screen: Screen, arguments: Sequence[str]) -> N
 
 def health(environment: Environment, screen: Screen) -> dict[str, Any]:
     """Frontend serving, all four roles ready, namespace `default` there."""
-    session = story.reach(environment, screen, start=False)
+    session = reach(environment, screen, start=False)
     _needs_temporal(session, environment)
     desired = environment.desired
     snapshot = look.once(session.kube, desired.namespace)
@@ -76,7 +75,7 @@ def health(environment: Environment, screen: Screen) -> dict[str, Any]:
         ("cluster", ("operator", "cluster", "health")),
         ("namespace default", ("operator", "namespace", "describe", "-n", "default")),
     ):
-        output = story.admintools(session, desired, *words)
+        output = proof.admintools(session, desired, *words)
         detail = "ok" if output.code == 0 else output.last_line
         checks.append({"check": name, "ok": output.code == 0, "detail": detail})
     for check in checks:
@@ -97,9 +96,9 @@ def health_record(checks: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def smoke(environment: Environment, screen: Screen) -> dict[str, Any]:
     """Runs a workflow, through the backend where it is our sample. Raises RolloutFailed where none could be proven."""
-    session = story.reach(environment, screen, start=False)
+    session = reach(environment, screen, start=False)
     _needs_temporal(session, environment)
-    proven = story.prove(environment.desired, session, screen, temporal=True)
+    proven = proof.prove(environment.desired, session, screen, temporal=True)
     if proven is None:
         raise Refused(
             "no workflow can be run in a chart of your own",
@@ -118,7 +117,7 @@ def ui(environment: Environment, screen: Screen, port: int) -> None:
     """Forwards a local port to the Web UI until Ctrl-C; the port is freed with it."""
     if not 0 <= port <= 65535:
         raise InputWrong(f"{port} is no port", where="--port", next="--port 8080")
-    session = story.reach(environment, screen, start=False)
+    session = reach(environment, screen, start=False)
     _needs_temporal(session, environment)
     desired = environment.desired
     service = f"service/{desired.release}-temporal-web"

@@ -8,13 +8,14 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from devenv import diagnose, health, look, services
+from devenv import plan as planning
 from devenv.clients.kube import Denied, Kube, NotThere, Object
 from devenv.errors import Failure, RolloutFailed, StepFailed
-from devenv.model import Job, Problem, Snapshot, Verdict
+from devenv.model import Desired, Job, Problem, Snapshot, Verdict
 
 GONE = "unable to retrieve container logs for "  # the kubelet says so with status 200, as if it were the log
 SERVICE_GRACE = 2.0  # seconds: pods of elsewhere that it may lead to are found by then
@@ -47,6 +48,39 @@ class Goal:
     earlier: frozenset[str] = frozenset()
     objects: tuple[Object, ...] = ()
     steady: float = STEADY
+
+
+def goal(desired: Desired, objects: Sequence[Object], before: Snapshot | None = None) -> Goal:
+    """What must become ready: the release's workloads and Jobs, as far as they are in its namespace. Failed Jobs of
+    `before` are of an earlier run."""
+    workloads: list[str] = []
+    jobs: list[str] = []
+    watched: list[str] = []
+    for object in objects:
+        title, hook = planning.title(planning.key(object)), planning.hook(object)
+        if planning.place(planning.key(object), "")[0]:
+            continue
+        if object["kind"] in planning.WORKLOADS and not hook:
+            workloads.append(title)
+        elif object["kind"] == "Job" and "test" not in hook:
+            passing = hook or "ttlSecondsAfterFinished" in object["spec"]
+            (watched if passing else jobs).append(title)
+    return Goal(
+        desired.namespace,
+        tuple(workloads),
+        tuple(jobs),
+        desired.timeouts["rollout"],
+        tuple(watched),
+        ignored=frozenset(job.uid for job in before.jobs if job.failed) if before else frozenset(),
+        earlier=earlier(before) if before else frozenset(),
+        objects=tuple(object for object in objects if _is_here(object, desired.namespace)),
+        # Of our own chart only the admin tools have no readiness probe, and they only sleep.
+        steady=0.0 if desired.sample_backend else STEADY,
+    )
+
+
+def _is_here(object: Object, namespace: str) -> bool:
+    return not planning.hook(object) and object["metadata"].get("namespace", namespace) == namespace
 
 
 def follow(

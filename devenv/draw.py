@@ -1,0 +1,134 @@
+"""Draws the plan of an environment: looks at the cluster, renders the chart where its inputs changed. Edge in.
+
+In: an environment and a session; out: `Drawn`. Changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+from devenv import causes, chart, external, look, secret
+from devenv import plan as planning
+from devenv.clients import helm as helming
+from devenv.environment import Environment, Session
+from devenv.errors import Failure, InputWrong
+from devenv.model import Desired, Plan, Setting, Snapshot
+from devenv.plan import WORKLOADS
+
+Object = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A plan, and what it was drawn from: the objects that should be, the namespace as it was seen, and what Helm
+    keeps of the revision `before` (empty: there is none)."""
+
+    plan: Plan
+    wanted: tuple[Object, ...]
+    seen: planning.Seen
+    snapshot: Snapshot
+    before: Mapping[str, Any]
+
+
+def draw(environment: Environment, session: Session, waits: Callable[[str], None]) -> Drawn:
+    """Looks at the cluster and makes the plan. Renders the chart only where the inputs changed."""
+    desired, kube = chart.ready(environment.desired, session.helm, waits), session.kube
+    waits("looking at the cluster")
+    snapshot = look.once(kube, desired.namespace)
+    release = look.releases(kube, desired.namespace).get(desired.release)
+    before = helming.content(kube, desired.namespace, desired.release, release.revision) if release else {}
+    applied = helming.objects(str(before.get("manifest") or ""), desired.namespace)
+    inputs = _inputs(desired, session)
+    wanted, other = applied, ""
+    settings: tuple[Setting, ...] = ()
+    if not planning.unchanged(release, inputs):
+        waits("rendering the chart")
+        wanted = rendered(desired, session, desired.values.tree())
+        settings = causes.settings(before.get("config") or {}, desired.values) if release else ()
+        other = _other_chart(before, desired)
+    lasting = [object for object in wanted if not planning.hook(object)]
+    keys = {planning.key(object) for object in (*lasting, *applied)}
+    live, unready = look.live(kube, desired.namespace, keys), _unready(wanted, snapshot)
+    seen = planning.Seen(release, tuple(applied), live, unready, settings, other)
+    plan = planning.make(inputs, lasting, seen)
+    if release is not None:
+        why = (*external.reasons(kube, desired, applied), *plan.reasons, *secret.reasons(kube, desired))
+        left = external.left_behind(kube, desired, wanted, applied) if desired.bundled else ()
+        plan = replace(plan, reasons=why, left_behind=(*plan.left_behind, *left))
+    return Drawn(plan, tuple(wanted), seen, snapshot, before)
+
+
+def rendered(desired: Desired, session: Session, values: Mapping[str, Any]) -> list[Object]:
+    """What the chart on disk comes to with these values; hooks are among it. Raises InputWrong."""
+    text = session.helm.render(desired.release, desired.chart, values, session.version)
+    objects = helming.objects(text, desired.namespace)
+    if ("v1", "Namespace", desired.namespace) in {planning.key(object) for object in objects}:
+        raise InputWrong(
+            f"the chart holds namespace {desired.namespace}, which it is deployed to",
+            where=f"chart {desired.chart_shown}",
+            why="to remove the release would remove the namespace with all data in it",
+            next="take it out of the chart: devenv makes the namespace",
+        )
+    return objects
+
+
+def _other_chart(before: Mapping[str, Any], desired: Desired) -> str:
+    """The chart of the revision before, where it is not the one of now by name or version."""
+    meta = (before.get("chart") or {}).get("metadata") or {}
+    was = f"{meta.get('name', '')} {meta.get('version', '')}".strip()
+    now = chart.title(desired.chart_path) if desired.chart_path else ""
+    return was if was and now and was != now else ""
+
+
+MOST = 8  # settings that a plan is rendered without, to see what comes from each
+
+
+def explained(environment: Environment, session: Session, drawn: Drawn) -> Plan:
+    """The plan with its steps, and for each change what it comes from: the chart is rendered without each setting."""
+    desired, plan = environment.desired, drawn.plan
+    if plan.nothing_to_do:
+        return plan
+    settings, values = plan.settings, desired.values.tree()
+    config = drawn.before.get("config") or {}
+
+    def fields(setting: Setting) -> causes.Fields:
+        try:
+            return planning.differences(
+                drawn.wanted, rendered(desired, session, causes.without(values, setting, config))
+            )
+        except Failure:
+            return frozenset()  # the chart does not render without it: that says nothing about fields
+
+    rest = "the first revision" if drawn.seen.release is None else "chart"
+    if len(settings) > MOST:
+        by, rest = {}, f"one of {len(settings)} settings"
+    else:
+        with ThreadPoolExecutor(2) as pool:
+            named = [f"{setting.key} ({setting.layer})" for setting in settings]
+            by = dict(zip(named, pool.map(fields, settings), strict=True))
+    database = (secret if secret.ours(desired) else external).step(session.kube, desired)
+    made = replace(plan, changes=causes.attribute(plan.changes, by, rest))
+    return replace(made, steps=planning.steps(made, drawn.wanted, database, _proof_step(desired, drawn.wanted)))
+
+
+def _proof_step(desired: Desired, wanted: Sequence[Object]) -> str:
+    if not desired.bundled:
+        return "the chart's own tests" if any("test" in planning.hook(object) for object in wanted) else ""
+    if not desired.sample_backend:
+        return "a workflow of Temporal's own worker" if desired.temporal else ""
+    return "a workflow through backend, listed by visibility" if desired.temporal else "a request through backend"
+
+
+def _inputs(desired: Desired, session: Session) -> str:
+    """The hash of all that goes into the release."""
+    helm = f"{session.helm.program.resolve()} {session.helm.program.stat().st_size}"
+    return planning.fingerprint([desired.chart_digest, desired.values.tree(), helm, session.version])
+
+
+def _unready(wanted: Sequence[Object], snapshot: Snapshot) -> tuple[str, ...]:
+    workloads = [planning.title(planning.key(object)) for object in wanted if object["kind"] in WORKLOADS]
+    there = {workload.key: workload for workload in snapshot.workloads}
+    return tuple(name for name in workloads if name in there and not there[name].done)
