@@ -186,17 +186,25 @@ def redeploy(
     image: list[str] = [],  # noqa: B006 invoke makes a new one for each run
 ) -> None:
     """Bring the environment to what it should be, and prove it; --image backend=REPO:TAG for the image just built."""
-    from devenv import built, environment
+    from devenv import environment
     from devenv import redeploy as story
 
     if reset_data and not fresh:
         raise InputWrong("--reset-data goes with --fresh only", where="--reset-data", next="--fresh --reset-data")
     wanted = environment.describe(flags)
-    how = story.How(smoke=smoke, wait=not no_wait, fresh=fresh, reset_data=reset_data, images=built.parse(image))
+    how = story.How(smoke=smoke, wait=not no_wait, fresh=fresh, reset_data=reset_data, images=_just_built(image))
     result = story.redeploy(wanted, screen, how)
     if flags.output == "json":
         screen.answer(result.record())
     screen.line(story.farewell(wanted.desired, result), "bold green")
+
+
+def _just_built(images: list[str]) -> tuple[Any, ...]:
+    if not images:
+        return ()
+    from devenv import built
+
+    return built.parse(images)
 
 
 @environment_task
