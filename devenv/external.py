@@ -299,7 +299,8 @@ def _database(objects: Sequence[Object]) -> str:
     for object in objects:
         if object["kind"] != "Deployment":
             continue
-        for container in object["spec"]["template"]["spec"].get("containers") or []:
+        template = object["spec"].get("template") or {}
+        for container in (template.get("spec") or {}).get("containers") or []:
             for entry in container.get("env") or []:
                 if entry["name"] == "DATABASE_HOST":
                     named = ((entry.get("valueFrom") or {}).get("secretKeyRef") or {}).get("name")
