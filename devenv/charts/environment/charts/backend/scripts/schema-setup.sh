@@ -137,7 +137,10 @@ migrate() { # database, version needed, name inside the tool, folder or nothing
   say "database $1: from schema ${have:-none} to $2"
   [ -n "$have" ] || tool "$1" setup-schema -v 0.0
   if [ -n "$4" ]; then
-    tool "$1" update-schema -d "$4"
+    # A ConfigMap shows its folders as links, which the tool does not take for folders.
+    mkdir -p "/tmp/sql/$1"
+    cp -RL "$4"/v* "/tmp/sql/$1"
+    tool "$1" update-schema -d "/tmp/sql/$1"
   else
     tool "$1" update-schema --schema-name "$3"
   fi
