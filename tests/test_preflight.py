@@ -216,6 +216,34 @@ def test_what_was_said_is_told_as_what_it_means(line: str, told: tuple[str, str]
     assert line.splitlines()[0].removeprefix("psql: error: ") in found.why
 
 
+UNTRUSTED = f"{AT}SSL error: certificate verify failed"
+TOOL = (
+    'Unable to create SQL database. {{"error": "tls: failed to verify certificate: {}", "logging-call-at": "x.go:76"}}'
+)
+WHY = {
+    "x509: certificate has expired or is not yet valid: current time is after 2026-11-22T07:19:00Z": "has expired",
+    "x509: certificate signed by unknown authority": "of a CA that is not trusted",
+    "something that nobody thought of": "of another CA, or expired",
+}
+
+
+@pytest.mark.parametrize(("told", "what"), WHY.items())
+def test_why_a_certificate_did_not_pass_comes_from_temporals_own_tool(told: str, what: str) -> None:
+    asked = answer(admin=UNTRUSTED, instead=UNTRUSTED)
+    assert preflight.doubtful(asked)
+    found = preflight.objection(QUESTION, asked + answer(certificate=TOOL.format(told)))
+    assert found is not None
+    assert what in found.what
+    assert not preflight.doubtful(good())
+
+
+def test_the_tool_is_asked_for_a_database_that_is_there_so_it_makes_none() -> None:
+    script = preflight.tool_script(QUESTION)
+    assert "export SQL_DATABASE=postgres\n" in script
+    assert "create-database --defaultdb postgres" in script
+    assert f"export SQL_PASSWORD={shlex.quote(QUESTION.env['PGPASSWORD'])}" in script
+
+
 OBJECTIONS: dict[str, tuple[str, str, str]] = {
     "an old server": (good({"number": 110022, "version": "11.22"}), "11.22 is too old", "upgrade"),
     "no right to create": (
