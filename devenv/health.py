@@ -50,7 +50,7 @@ def judge(
 ) -> Verdict:
     """Judges the workloads (Kind/name) and Jobs that the release is made of; all must be ready, or complete.
 
-    `watched` Jobs (hooks) must not fail, but need not be there; `ignored` are uids of Jobs of earlier runs.
+    `watched` Jobs and Pods (hooks) must not fail, but need not be there; `ignored` are uids of Jobs of earlier runs.
     """
     there = {workload.key: workload for workload in snapshot.workloads}
     there_jobs = {job.key: job for job in snapshot.jobs if job.uid not in ignored}
@@ -61,6 +61,9 @@ def judge(
             line, found = _job(snapshot, there_jobs[name], name)
             lines += [line] if line[1] != "ok" else []
             problems += [replace(problem, before_rollout=True) for problem in found]
+        for pod in snapshot.pods:
+            if name == f"Pod/{pod.name}":
+                problems += [replace(problem, before_rollout=True) for problem in _hook_pod(snapshot, pod, name)]
     for name in jobs:
         line, found = _job(snapshot, there_jobs.get(name), name)
         lines.append(line)
@@ -92,6 +95,17 @@ def _job(snapshot: Snapshot, job: Job | None, name: str) -> tuple[tuple[str, str
         problem = Problem(f"{name} failed", job.component, f"{name} failed", name, why, AT_ONCE, pod, container)
         return (job.component, "failed"), [problem]
     return (job.component, _pods_line(snapshot, pods, job.key)), _problems(snapshot, pods, job.component, job.key)
+
+
+def _hook_pod(snapshot: Snapshot, pod: Pod, name: str) -> list[Problem]:
+    """What is wrong with a pod that is a hook itself, without a Job."""
+    if pod.phase != "Failed":
+        return of_pod(snapshot, pod)
+    what, _, container = _last_crash([pod])
+    why = what or pod.message
+    return [
+        Problem(f"{name} failed", pod.component, f"{name} failed", f"pod {pod.name}", why, AT_ONCE, pod.name, container)
+    ]
 
 
 def _last_crash(pods: Iterable[Pod]) -> tuple[str, str, str]:

@@ -33,7 +33,7 @@ Seen = Callable[[Snapshot], None]
 class Goal:
     """What must become ready: workloads and Jobs as Kind/name; `timeout` in seconds.
 
-    `watched` Jobs must not fail, but may come and go: hooks, and Jobs that Kubernetes deletes when they are done.
+    `watched` Jobs and Pods must not fail, but may come and go: hooks, and Jobs that Kubernetes deletes when done.
     `ignored`: the uids of Jobs of earlier runs. `earlier`: what was there before, as Kind/name; what is wrong with it
     may be the very thing that is being mended. `objects`: the manifest, for the Services in it. `steady`: the seconds
     that a container without a readiness probe must run for before it counts as ready.
@@ -65,6 +65,8 @@ def goal(desired: Desired, objects: Sequence[Object], before: Snapshot | None = 
         elif object["kind"] == "Job" and "test" not in hook:
             passing = hook or "ttlSecondsAfterFinished" in object["spec"]
             (watched if passing else jobs).append(title)
+        elif object["kind"] == "Pod" and hook and "test" not in hook:
+            watched.append(title)
     return Goal(
         desired.namespace,
         tuple(workloads),

@@ -305,3 +305,20 @@ def test_a_hook_may_come_and_go_but_must_not_fail() -> None:
 def test_a_job_that_failed_in_an_earlier_run_is_of_no_interest() -> None:
     failed = Job("hook", "hook", 0, False, True, "no luck", uid="old")
     assert health.judge(picture(workloads=(), jobs=(failed,)), [], [], ["Job/hook"], frozenset({"old"})).problems == ()
+
+
+HOOK_PODS = {
+    "failed": ({"phase": "Failed"}, {"state": "terminated", "exit_code": 3}, "main ended with exit code 3"),
+    "cannot start": ({}, {"state": "waiting", "reason": "CreateContainerConfigError", "message": "no"}, "no"),
+    "runs": ({"phase": "Running"}, {"state": "running"}, ""),
+    "is done": ({"phase": "Succeeded"}, {"state": "terminated", "exit_code": 0}, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("phase", "state", "why"), HOOK_PODS.values(), ids=HOOK_PODS.keys())
+def test_a_hook_that_is_a_pod_of_its_own_is_judged_like_a_job(
+    phase: dict[str, Any], state: dict[str, Any], why: str
+) -> None:
+    seen = picture(pod(container(**state), name="before", owner="", **phase), workloads=())
+    problems = health.judge(seen, [], [], ["Pod/before"]).problems
+    assert [(one.why, one.patience, one.before_rollout) for one in problems] == ([(why, 0.0, True)] if why else [])
