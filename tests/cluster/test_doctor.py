@@ -50,44 +50,37 @@ def test_an_empty_namespace_is_no_failure(make_environment: Callable[[str], Envi
 
 def test_each_fault_is_a_line_and_the_others_still_pass(env: Environment) -> None:
     sql = "UPDATE schema_version SET curr_version = '1.18'"
-    env.kubectl(
-        "exec",
-        "backend-postgresql-0",
-        "--",
-        "psql",
-        "-h",
-        "/var/run/postgresql",
-        "-U",
-        "postgres",
-        "-d",
-        "temporal",
-        "-c",
-        sql,
-    )
-    env.kubectl("delete", "secret", "backend-postgresql")
+    psql = ("exec", "backend-postgresql-0", "--", "psql", "-h", "/var/run/postgresql", "-U", "postgres")
+    env.kubectl(*psql, "-d", "temporal", "-c", sql)
     env.kubectl("scale", "deployment/backend-temporal-worker", "--replicas=0")
     lost = json.dumps({"spec": {"selector": {"app.kubernetes.io/component": "wbe"}}})
     env.kubectl("patch", "service", "backend-temporal-web", "--type", "merge", "-p", lost)
     record = examine(env, 5)
     failed = those(record, checks.FAIL)
     assert "temporal has 1.18, the server needs 1.19 → inv db.migrate" in failed["schema"]
-    assert "inv db.repair-password" in failed["secret"]
     assert "Deployment/backend-temporal-worker was scaled to nothing" in failed["components"]
+    assert "→ inv redeploy" in failed["components"]
     assert "component=wbe" in failed["services"]
-    assert {"nodes", "rights", "frontend", "default", "volume", "jobs"} <= those(record, checks.PASS).keys()
+    assert {"nodes", "rights", "secret", "frontend", "default", "volume", "jobs"} <= those(record, checks.PASS).keys()
     assert "was edited" in those(record, checks.WARN)["plan"]
 
 
 def test_what_it_says_to_type_mends_it(env: Environment) -> None:
-    assert env.inv("db.repair-password", "--yes").code == 0
     assert env.inv("db.migrate").code == 0
     assert env.inv("redeploy").code == 0
     assert those(examine(env, 0), checks.FAIL) == {}
 
 
+def test_a_lost_password_is_told_with_what_keeps_the_data(env: Environment) -> None:
+    env.kubectl("delete", "secret", "backend-postgresql")
+    assert "inv db.repair-password" in those(examine(env, 5), checks.FAIL)["secret"]
+    assert env.inv("db.repair-password", "--yes").code == 0
+    assert those(examine(env, 0), checks.FAIL) == {}
+
+
 def test_it_works_when_postgresql_is_gone(env: Environment) -> None:
     env.kubectl("scale", "statefulset/backend-postgresql", "--replicas=0")
-    env.kubectl("wait", "--for=delete", "pod/backend-postgresql-0", "--timeout=60s")
+    env.kubectl("wait", "--for=delete", "pod/backend-postgresql-0", "--timeout=120s")
     record = examine(env, 5)
     assert "PostgreSQL does not run" in those(record, checks.FAIL)["schema"]
     assert "not known: PostgreSQL does not run" in those(record, checks.WARN)["members"]
