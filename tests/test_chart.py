@@ -15,6 +15,8 @@ from devenv.cluster import programs
 from devenv.errors import InputWrong, Refused
 from tests.chart_servers import ChartServer, package, write
 
+pytestmark = pytest.mark.helm
+
 
 def files(name: str, version: str = "1.0.0", needs: str = "") -> dict[str, str]:
     said = f"apiVersion: v2\nname: {name}\nversion: {version}\n" + (f"dependencies: [{needs}]\n" if needs else "")

@@ -18,6 +18,8 @@ from devenv import paths
 from devenv.clients import shell
 from devenv.cluster import programs
 
+pytestmark = pytest.mark.helm
+
 CHART = paths.PACKAGE / "charts" / "environment"
 SCRIPTS = CHART / "charts" / "backend" / "scripts"
 SERVICES = ("frontend", "history", "matching", "worker")

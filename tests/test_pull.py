@@ -17,6 +17,8 @@ from devenv.cluster import programs
 from devenv.errors import Failure, InputWrong, Refused
 from tests.chart_servers import ChartServer
 
+pytestmark = pytest.mark.helm
+
 
 def chart(name: str, version: str, more: str = "") -> dict[str, str]:
     template = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{version: '{version}'}}\n"

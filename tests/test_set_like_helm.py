@@ -14,6 +14,8 @@ from devenv.cluster import programs
 from devenv.values import Origin, compose, leaves
 from tests.test_values import SETS
 
+pytestmark = pytest.mark.helm
+
 MORE = {
     "a float": "a=1.0",
     "an exponent": "a=1e3",
