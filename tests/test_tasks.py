@@ -203,3 +203,15 @@ def test_interrupted_while_it_starts_it_ends_with_130_and_no_traceback(tmp_path:
     with os.fdopen(pipe) as stream:
         assert "Traceback" not in stream.read()
     assert os.waitstatus_to_exitcode(status) in (130, 0, -number)  # the last: before Python had read a line of ours
+
+
+def test_every_task_has_its_row_in_the_readme() -> None:
+    import tasks
+
+    rows = [line for line in (PROJECT / "README.md").read_text().splitlines() if line.startswith("| `")]
+
+    def told(name: str) -> bool:
+        folder, dot, own = name.rpartition(".")
+        return any(f"`{name}" in row or (dot and f"`{folder}." in row and f"`.{own}" in row) for row in rows)
+
+    assert [name for name in tasks.namespace.task_names if not told(name)] == []
