@@ -153,7 +153,7 @@ CATALOGUE: dict[str, Broken] = {
         ("Deployment/app cannot be started", 'secret "nope" not found'), "FailedMount",
     ),
     "an image's name that is none": Broken(
-        (app(image="NOT/A:name:1"),), ("Deployment/app cannot be started", "NOT/A:name:1"), "InvalidImageName",
+        (app(image="NOT/A:name:1"),), ("the image NOT/A:name:1 cannot be had", "no name of an image"), code=3,
     ),
     "a program that is not in the image": Broken(
         (app(command=["no-such-program"]),),
@@ -203,7 +203,7 @@ CATALOGUE: dict[str, Broken] = {
     ),
     # After a grace
     "a Service that leads nowhere": Broken(
-        (app(), SERVICE), ("Service/web leads nowhere", "app=wbe"), r"available=1", watch.SERVICE_GRACE + watch.SETTLE,
+        (app(), SERVICE), ("Service/web leads nowhere", "app=wbe"), r"available=1", watch.SERVICE_GRACE + watch.STEADY,
     ),
     "a wrong image": Broken((app(image=NOWHERE),), ("Deployment/app gets no image", NOWHERE, "no such host"), PULL, health.PULL_GRACE),
     "a wrong tag on one of two": Broken(
