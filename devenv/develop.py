@@ -11,7 +11,7 @@ from devenv.report import Screen
 
 RINGS_1_AND_2 = ("-m", "not cluster and not helm", "-n", "2", "-q")
 WITHOUT_CLUSTER = ("-m", "not cluster", "-n", "2", "-q")
-RING_3 = ("-m", "cluster", "-v")
+RING_3 = ("-m", "cluster", "-n", "4", "--dist", "loadfile", "-v", "--durations", "15")
 
 
 def _run(*words: str) -> int:
