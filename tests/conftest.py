@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from devenv.clients.helm import Helm
+from devenv.cluster import programs
 from devenv.settings import KNOWN
 
 
@@ -17,3 +20,18 @@ def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     before = dict(os.environ)
     yield
     assert dict(os.environ).keys() >= before.keys() - {"PYTEST_CURRENT_TEST"}
+
+
+@pytest.fixture(scope="module")
+def helm() -> Helm:
+    """The real Helm, bound to no cluster."""
+    return Helm(programs.path("helm"), Path("/nowhere"), "none", "none")
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty home, in which Helm knows no repository and no login."""
+    for name in ("HELM_CONFIG_HOME", "HELM_REPOSITORY_CONFIG", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    return tmp_path / "home"

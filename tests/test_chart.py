@@ -11,22 +11,16 @@ import yaml
 from devenv import chart, pull
 from devenv.clients import shell
 from devenv.clients.helm import Helm, objects
-from devenv.cluster import programs
 from devenv.errors import InputWrong, Refused
 from tests.chart_servers import ChartServer, package, write
 
-pytestmark = pytest.mark.helm
+pytestmark = [pytest.mark.helm, pytest.mark.usefixtures("home")]
 
 
 def files(name: str, version: str = "1.0.0", needs: str = "") -> dict[str, str]:
     said = f"apiVersion: v2\nname: {name}\nversion: {version}\n" + (f"dependencies: [{needs}]\n" if needs else "")
     template = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{v: '{version}', x: {{{{ .Values.x | quote }}}}}}\n"
     return {"Chart.yaml": said, "templates/a.yaml": template, "values.yaml": "x: ''\n"}
-
-
-@pytest.fixture(scope="module")
-def helm() -> Helm:
-    return Helm(programs.path("helm"), Path("/nowhere"), "none", "none")
 
 
 @pytest.fixture
@@ -37,14 +31,6 @@ def server() -> Iterator[ChartServer]:
         running.push(files("cache", version))
     yield running
     running.stop()
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("HELM_CONFIG_HOME", "HELM_REPOSITORY_CONFIG", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    return tmp_path / "home"
 
 
 def whole(helm: Helm, folder: Path | str) -> chart.Whole:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import pwd
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -163,7 +164,7 @@ def test_a_running_cluster_is_found_with_all_that_is_needed_to_reach_it(place: P
 def test_a_cluster_of_the_same_name_in_another_home_is_another_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(paths, "state", lambda: Path("/root/.local/state/devenv"))
+    monkeypatch.setattr(paths, "state", lambda: Path(pwd.getpwuid(0).pw_dir) / ".local/state/devenv")
     assert condition.directory("a") == Path("/run/devenv/a")
     found = {condition.directory("a")}
     for home in ("one", "two"):

@@ -13,21 +13,15 @@ import yaml
 from devenv import pull
 from devenv.clients.helm import Helm
 from devenv.clients.shell import Output
-from devenv.cluster import programs
 from devenv.errors import Failure, InputWrong, Refused
 from tests.chart_servers import ChartServer
 
-pytestmark = pytest.mark.helm
+pytestmark = [pytest.mark.helm, pytest.mark.usefixtures("home")]
 
 
 def chart(name: str, version: str, more: str = "") -> dict[str, str]:
     template = f"apiVersion: v1\nkind: ConfigMap\nmetadata: {{name: {name}}}\ndata: {{version: '{version}'}}\n"
     return {"Chart.yaml": f"apiVersion: v2\nname: {name}\nversion: {version}\n{more}", "templates/a.yaml": template}
-
-
-@pytest.fixture(scope="module")
-def helm() -> Helm:
-    return Helm(programs.path("helm"), Path("/nowhere"), "none", "none")
 
 
 @pytest.fixture
@@ -38,14 +32,6 @@ def server() -> Iterator[ChartServer]:
         running.push(chart("web", version))
     yield running
     running.stop()
-
-
-@pytest.fixture(autouse=True)
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    for name in ("HELM_CONFIG_HOME", "HELM_REPOSITORY_CONFIG", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("HOME", str(tmp_path))
-    return tmp_path
 
 
 def know(home: Path, *entries: dict[str, object]) -> Path:

@@ -124,7 +124,7 @@ told() {
 
 tool() {
   {
-    SQL_DATABASE=$1 /work/temporal-sql-tool "$2" "$3" "$4" 2>&1 || : >/tmp/failed
+    SQL_DATABASE=$1 /tools/temporal-sql-tool "$2" "$3" "$4" 2>&1 || : >/tmp/failed
   } | told "$1"
   [ ! -e /tmp/failed ] || die "$2 failed on database $1: see the error above"
 }
@@ -167,7 +167,7 @@ if [ "$PGSSLMODE" != disable ]; then
     *) export SQL_TLS_DISABLE_HOST_VERIFICATION=true ;;
   esac
 fi
-chmod 0700 /work/temporal-sql-tool
+chmod 0700 /tools/temporal-sql-tool
 migrate "$store" "$TEMPORAL_REQUIRES" postgresql/v12/temporal "${TEMPORAL_SQL:-}"
 migrate "$visibility" "$VISIBILITY_REQUIRES" postgresql/v12/visibility "${VISIBILITY_SQL:-}"
 current || die "the versions are not right after the migration: $store ${have_store:-none}, $visibility ${have_visibility:-none}"

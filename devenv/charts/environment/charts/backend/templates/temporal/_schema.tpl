@@ -16,10 +16,10 @@ template:
     initContainers:
       - name: tool
         {{- include "backend.container" (list . ((.Values.temporal).admintools).image "backend.temporal.admintools.image") | nindent 8 }}
-        command: [/bin/sh, -c, 'cat "$(command -v temporal-sql-tool)" >/work/temporal-sql-tool']
+        command: [/bin/sh, -c, 'cat "$(command -v temporal-sql-tool)" >/tools/temporal-sql-tool']
         resources: {{- toYaml ($schema.resources | default dict) | nindent 10 }}
         volumeMounts:
-          - {name: work, mountPath: /work}
+          - {name: tools, mountPath: /tools}
     containers:
       - name: schema
         {{- include "backend.container" (list . $schema.image "backend.temporal.schema.image") | nindent 8 }}
@@ -36,7 +36,7 @@ template:
           {{- end }}
         resources: {{- toYaml ($schema.resources | default dict) | nindent 10 }}
         volumeMounts:
-          - {name: work, mountPath: /work}
+          - {name: tools, mountPath: /tools}
           - {name: tmp, mountPath: /tmp}
           {{- with include "backend.caMount" $connection }}{{ . | trim | nindent 10 }}{{ end }}
           {{- range $database := list "temporal" "visibility" }}
@@ -45,7 +45,7 @@ template:
           {{- end }}
           {{- end }}
     volumes:
-      - {name: work, emptyDir: {}}
+      - {name: tools, emptyDir: {}}
       - {name: tmp, emptyDir: {}}
       {{- with include "backend.caVolume" $connection }}{{ . | trim | nindent 6 }}{{ end }}
       {{- range $database := list "temporal" "visibility" }}
