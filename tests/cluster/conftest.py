@@ -32,6 +32,17 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
             terminalreporter.write_line(line)
 
 
+def pytest_sessionfinish(session: Any) -> None:
+    """What one of several processes measured goes to the one that shows it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["measured"] = measured
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    measured.extend(node.workeroutput.get("measured", []))
+
+
 @pytest.fixture(scope="session")
 def running() -> Any:
     """The running cluster with all images in it. Skipped with the reason where this machine cannot run it; never in CI."""
