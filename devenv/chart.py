@@ -11,30 +11,20 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from devenv import documents, pull
+from devenv import documents, paths, pull
 from devenv.clients.helm import Helm
 from devenv.errors import InputWrong
-from devenv.model import Desired
+from devenv.model import Desired, Reference
 
 Waits = Callable[[str], None]
 Dependency = Mapping[str, Any]  # an entry of `dependencies` in Chart.yaml
 NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-
-
-@dataclass(frozen=True)
-class Reference:
-    """Where a chart is: `path` on this machine, or else what Helm asks for, with a version or constraint, or empty."""
-
-    name: str
-    version: str = ""
-    path: Path | None = None
 
 
 def locate(text: str, base: Path, origin: str) -> Reference:
@@ -42,7 +32,7 @@ def locate(text: str, base: Path, origin: str) -> Reference:
     address. Raises InputWrong. Asks nobody."""
     if "://" in text:
         return _remote(text, origin)
-    path = on_disk(text, base)
+    path = paths.on_disk(text, base)
     if (path / "Chart.yaml").is_file() or (path.is_file() and pull.is_chart(path)):
         return Reference(text, path=path)
     name, _, version = text.partition(":")
@@ -54,15 +44,6 @@ def locate(text: str, base: Path, origin: str) -> Reference:
         why=f"{path} is no packaged chart" if path.is_file() else f"{path} has no Chart.yaml",
         next="--chart environment   (the bundled one), a folder, a .tgz, repo/name or oci://…",
     )
-
-
-def on_disk(text: str, base: Path) -> Path:
-    """The path that a text means, `~` and links resolved; one that cannot be is taken as it is written."""
-    with suppress(OSError, ValueError, RuntimeError):
-        path = (base / Path(text).expanduser()).resolve()
-        path.exists()  # raises where a name is too long
-        return path
-    return base / "there is no such path"
 
 
 def _remote(text: str, origin: str) -> Reference:

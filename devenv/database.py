@@ -57,18 +57,6 @@ def running(session: Session, desired: Desired) -> Postgres:
     return secret.postgres(session, desired)
 
 
-def wanted(desired: Desired, objects: Sequence[Object]) -> tuple[databases.Wanted, ...]:
-    named = desired.values.get(("backend", "temporalConfig", "postgres", "database"))
-    return databases.wanted(objects, str(named or "temporal"), f"{desired.namespace}/{desired.release}")
-
-
-def seen(
-    postgres: Postgres, wanted: Sequence[databases.Wanted]
-) -> tuple[databases.Server, tuple[databases.Database, ...]]:
-    """The databases as they are."""
-    return databases.answer(wanted, postgres.run(databases.question(wanted)))
-
-
 def _reach(environment: Environment, screen: Screen) -> tuple[Session, list[Object], Postgres]:
     check_internal(environment.desired)
     session = reach(environment, screen, start=False)
@@ -79,7 +67,7 @@ def _reach(environment: Environment, screen: Screen) -> tuple[Session, list[Obje
 def status(environment: Environment, screen: Screen) -> dict[str, Any]:
     """The databases and the server that holds them, as a record."""
     _, objects, postgres = _reach(environment, screen)
-    server, found = seen(postgres, wanted(environment.desired, objects))
+    server, found = databases.seen(postgres.run, databases.of(environment.desired, objects))
     return {
         "schema": "devenv/db-status/v1",
         "namespace": environment.desired.namespace,
@@ -96,7 +84,7 @@ def create(environment: Environment, screen: Screen) -> dict[str, Any]:
     session, objects, postgres = _reach(environment, screen)
     with lease.alone(session.kube, environment.desired, screen), screen.stage("databases") as stage:
         stage.waits("looking at the databases")
-        _, found = seen(postgres, wanted(environment.desired, objects))
+        _, found = databases.seen(postgres.run, databases.of(environment.desired, objects))
         missing = [database.wanted for database in found if not database.there]
         if missing:
             postgres.run(databases.creation(missing))
@@ -174,7 +162,7 @@ def reset(environment: Environment, screen: Screen) -> dict[str, Any]:
     """Drops Temporal's two databases and makes them anew; the backend's rows stay. Proves that it works again."""
     desired = environment.desired
     session, objects, postgres = _reach(environment, screen)
-    stores = [one for one in wanted(desired, objects) if one.role != "backend"]
+    stores = [one for one in databases.of(desired, objects) if one.role != "backend"]
     names = [one.name for one in stores]
     ask.confirm(
         screen,

@@ -6,9 +6,11 @@ In: the objects of the release's manifest, and what PostgreSQL answers to `quest
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
+
+from devenv.model import Desired
 
 Object = dict[str, Any]
 
@@ -121,6 +123,17 @@ def wanted(objects: Sequence[Object], fallback: str, owner: str) -> tuple[Wanted
         Wanted("visibility", visibility, needs[1], mark),
         Wanted("backend", backend),
     )
+
+
+def of(desired: Desired, objects: Sequence[Object]) -> tuple[Wanted, ...]:
+    """The databases of an environment's release."""
+    named = desired.values.get(("backend", "temporalConfig", "postgres", "database"))
+    return wanted(objects, str(named or "temporal"), f"{desired.namespace}/{desired.release}")
+
+
+def seen(ask: Callable[[str], str], wanted: Sequence[Wanted]) -> tuple[Server, tuple[Database, ...]]:
+    """The databases as they are; `ask` hands a script to psql and gives what it answers."""
+    return answer(wanted, ask(question(wanted)))
 
 
 def literal(text: str) -> str:

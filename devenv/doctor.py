@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from devenv import checks, database, databases, draw, external, lease, look, proof, rbac, secret, watch
+from devenv import checks, databases, draw, external, lease, look, proof, rbac, secret, watch
 from devenv.checks import FAIL, PASS, WARN, Answer, Deployed, Member
 from devenv.clients import helm as helming
 from devenv.clients.kube import Denied, NotThere
@@ -157,8 +157,8 @@ def _databases(read: Readings) -> tuple[databases.Server, tuple[databases.Databa
     deployed = _own_database(read)
     if deployed is None:
         return None
-    wanted = database.wanted(read.desired, deployed.objects)
-    return database.seen(secret.postgres(read.session, read.desired), wanted)
+    wanted = databases.of(read.desired, deployed.objects)
+    return databases.seen(secret.postgres(read.session, read.desired).run, wanted)
 
 
 def _own_database(read: Readings) -> Deployed | None:
@@ -179,7 +179,7 @@ def _members(read: Readings) -> checks.Membership | None:
     deployed = _own_database(read)
     if not checks.runs_temporal(read.desired, deployed) or deployed is None:
         return None
-    store = next(one.name for one in database.wanted(read.desired, deployed.objects) if one.role == "temporal")
+    store = next(one.name for one in databases.of(read.desired, deployed.objects) if one.role == "temporal")
     told = secret.postgres(read.session, read.desired).run(_MEMBERS.format(alive=ALIVE), store, timeout=PATIENCE)
     rows = [json.loads(line) for line in told.splitlines() if line.strip()]
     live = tuple(Member(checks.ROLES[row["role"]], row["address"]) for row in rows if row["role"] in checks.ROLES)

@@ -9,13 +9,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from devenv import chart, identity, paths, profiles, setflag, settings, target, toggles
+from devenv import identity, paths, profiles, setflag, settings, target, toggles
 from devenv.apply import database_name
-from devenv.chart import Reference
 from devenv.clients.helm import Helm
 from devenv.clients.kube import Kube
 from devenv.errors import Refused
-from devenv.model import Desired
+from devenv.model import Desired, Reference
 from devenv.profiles import Profile
 from devenv.report import Screen
 from devenv.settings import Flags, Settings
@@ -71,6 +70,8 @@ def _chart(said: Settings, profile: Profile, project: Path) -> Reference:
     if text == BUNDLED:
         return Reference(BUNDLED, path=paths.PACKAGE / "charts" / BUNDLED)
     in_project = not said.chart or origin.startswith(".env")
+    from devenv import chart
+
     found = chart.locate(text, project if in_project else Path.cwd(), origin)
     return replace(found, version=version or found.version)
 
@@ -161,6 +162,8 @@ def reach(environment: Environment, screen: Screen, *, start: bool) -> Session:
 
 def with_chart(environment: Environment, session: Session, screen: Screen) -> Environment:
     """The same with its chart on disk, whole; what has to be fetched for it is a stage of its own, told in one line."""
+    from devenv import chart
+
     told: list[str] = []
     with screen.stage("chart") as stage:
 

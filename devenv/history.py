@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from devenv import apply, database, external, lease, look, proof, revisions, secret, watch
+from devenv import apply, database, databases, external, lease, look, proof, revisions, secret, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.clients.kube import Object
@@ -116,7 +116,7 @@ def _refuse(
         secret.refuse(secret.look(session, desired, snapshot, release=internal), desired, snapshot)
     if desired.bundled and secret.running(snapshot, desired):
         postgres = secret.postgres(session, desired)
-        _, there = database.seen(postgres, database.wanted(desired, objects))
+        _, there = databases.seen(postgres.run, databases.of(desired, objects))
         objection = revisions.schema_objection(objects, there)
         if objection:
             raise Refused("the databases are older than that", where=where, why=objection, next="inv redeploy")

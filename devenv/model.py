@@ -31,6 +31,15 @@ class External:
 
 
 @dataclass(frozen=True)
+class Reference:
+    """Where a chart is: `path` on this machine, or else what Helm asks for, with a version or constraint, or empty."""
+
+    name: str
+    version: str = ""
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
 class Desired:
     """What the environment should be; `timeouts` in seconds by name.
 

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from devenv import documents, toggles
-from devenv.chart import on_disk
+from devenv import documents, paths, toggles
 from devenv.documents import Document, KeyPath
 from devenv.errors import InputWrong
 from devenv.settings import LABEL, nearest, seconds
@@ -202,7 +201,7 @@ def _inside(chart: str, project: Path, document: Document) -> str:
     """A chart that a profile names by path must lie in the project."""
     if not chart:
         raise InputWrong("chart has no name", where=document.at(("chart",)), next=f"mend {document.file}")
-    path = on_disk(chart, project)
+    path = paths.on_disk(chart, project)
     by_path = chart.startswith((".", "/", "~")) or ".." in Path(chart).parts or path.exists()
     if by_path and "://" not in chart:
         inside = project.resolve() in path.parents

@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
-from devenv import database, forward, health, look, secret
+from devenv import databases, forward, health, look, secret
 from devenv.clients import helm as helming
 from devenv.clients.kube import KINDS, Object
 from devenv.environment import Session
 from devenv.errors import Failure
-from devenv.model import Desired, Pod, Release, Snapshot, Workload
+from devenv.model import Desired, Pod, Release, Workload
 from devenv.plan import WORKLOADS
 from devenv.show import columns
+
+PATIENCE = 10.0  # seconds for psql
 
 
 def read(desired: Desired, session: Session) -> dict[str, Any]:
     """The record of `inv status`: the release, its components, databases, volumes, and how to reach it."""
     kube, namespace = session.kube, desired.namespace
-    snapshot = look.once(kube, namespace)
     release = look.releases(kube, namespace).get(desired.release)
     content = helming.content(kube, namespace, release.name, release.revision) if release else {}
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(_databases, desired, session, content)  # psql in its pod takes longer than all the rest
+        return _record(desired, session, release, content, asked)
+
+
+def _record(
+    desired: Desired, session: Session, release: Release | None, content: Object, asked: Future[list[dict[str, Any]]]
+) -> dict[str, Any]:
+    kube, namespace = session.kube, desired.namespace
+    snapshot = look.once(kube, namespace)
     workloads = [workload for workload in snapshot.workloads if workload.kind in WORKLOADS]
     verdict = health.judge(snapshot, [workload.key for workload in workloads], [])
     now = time.time()
@@ -36,7 +49,7 @@ def read(desired: Desired, session: Session) -> dict[str, Any]:
             _component(workload, state, health.newest(snapshot, workload), now)
             for workload, (_, state) in zip(workloads, verdict.lines, strict=True)
         ],
-        "databases": _databases(desired, session, snapshot, content),
+        "databases": asked.result(),
         "jobs": [
             {"object": job.key, "state": "complete" if job.succeeded else "failed" if job.failed else "active"}
             for job in snapshot.jobs
@@ -75,13 +88,14 @@ def version(image: str) -> str:
     return tag or digest[:19] or "latest"
 
 
-def _databases(desired: Desired, session: Session, seen: Snapshot, content: Object) -> list[dict[str, Any]]:
+def _databases(desired: Desired, session: Session, content: Object) -> list[dict[str, Any]]:
     """The databases as far as they can be asked: no answer is no reason to show nothing at all."""
-    if not (content and desired.bundled and desired.internal_postgres and secret.running(seen, desired)):
+    if not (content and desired.bundled and desired.internal_postgres):
         return []
     objects = helming.objects(str(content.get("manifest") or ""), desired.namespace)
     try:
-        _, found = database.seen(secret.postgres(session, desired), database.wanted(desired, objects))
+        ask = partial(secret.postgres(session, desired).run, timeout=PATIENCE)
+        _, found = databases.seen(ask, databases.of(desired, objects))
     except Failure:
         return []
     return [
