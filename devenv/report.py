@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from devenv.errors import Failure
 
 WIDTH = 80
 NAME = 10
-QUIET = 10.0  # seconds: in CI a wait is said when it changes, and again not before this
+PAUSE = 1.0  # seconds: in CI a wait is said when it changes, and again not before this
 
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
@@ -46,6 +47,11 @@ class Told:
     outcome: str
     text: str
     more: tuple[str, ...]
+
+
+def _shape(text: str) -> str:
+    """The text without its numbers: two that differ in those only say the same."""
+    return re.sub(r"[0-9,.]+", "#", text)
 
 
 class Stage:
@@ -88,6 +94,7 @@ class Screen:
         self.told: list[Told] = []
         self.facts: dict[str, Any] = {}
         self._said = ("", 0.0)
+        self._later: threading.Timer | None = None
         self._live: Any = None
 
     @property
@@ -140,11 +147,24 @@ class Screen:
             if self._live is not None:
                 self._live.update(self._running(stage, text))
             return
+        self._hush()
         said, at = self._said
-        shape, now = re.sub(r"[0-9,.]+", "#", text), time.monotonic()
-        if (shape != said and now - at >= 1.0) or now - at >= 60.0:
-            self._said = (shape, now)
-            self.line(f"{stage.name:<{NAME}}{text}")
+        shape, quiet = _shape(text), time.monotonic() - at
+        if (shape != said and quiet >= PAUSE) or quiet >= 60.0:
+            self._say(stage, text)
+        elif shape != said:  # too soon after the line before: said in a moment, if it is still so then
+            self._later = threading.Timer(PAUSE - quiet, self._say, (stage, text))
+            self._later.daemon = True
+            self._later.start()
+
+    def _say(self, stage: Stage, text: str) -> None:
+        self._said = (_shape(text), time.monotonic())
+        self.line(f"{stage.name:<{NAME}}{text}")
+
+    def _hush(self) -> None:
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
 
     def failure(self, failure: Failure) -> None:
         """The four lines of a failure."""
@@ -181,6 +201,7 @@ class Screen:
         self._live.update(self._running(stage, ""))
 
     def _stop(self) -> None:
+        self._hush()
         if self._live is not None:
             self._live.stop()
             self._live = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from urllib.parse import quote_plus
 
 import pytest
@@ -54,6 +55,25 @@ def test_in_ci_a_wait_is_said_once_and_not_for_every_second_of_it(monkeypatch: p
         "rollout   backend: waiting for its readiness probe, 0 s",
         "rollout   backend ok",
     ]
+
+
+def test_in_ci_what_is_waited_for_now_is_said_even_if_it_came_right_after_the_line_before() -> None:
+    screen, stream = plain()
+    with screen.stage("preflight") as stage:
+        stage.waits("a pod to ask from")
+        stage.waits("asking PostgreSQL")
+        assert "asking" not in stream.getvalue()
+        time.sleep(1.3)
+    assert stream.getvalue().splitlines() == ["preflight a pod to ask from", "preflight asking PostgreSQL"]
+
+
+def test_in_ci_what_was_over_at_once_is_not_said_afterwards() -> None:
+    screen, stream = plain()
+    with screen.stage("preflight") as stage:
+        stage.waits("a pod to ask from")
+        stage.waits("asking PostgreSQL")
+    time.sleep(1.2)
+    assert stream.getvalue().splitlines() == ["preflight a pod to ask from"]
 
 
 def test_a_failure_is_told_in_four_lines_without_secrets() -> None:
