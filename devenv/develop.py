@@ -9,14 +9,16 @@ from devenv.clients import shell
 from devenv.errors import Refused
 from devenv.report import Screen
 
-RINGS_1_AND_2 = ("-m", "not cluster and not helm", "-n", "2", "-q")
-WITHOUT_CLUSTER = ("-m", "not cluster", "-n", "2", "-q")
+RINGS_1_AND_2 = ("-m", "not cluster and not helm", "-n", "4", "-q")
+WITHOUT_CLUSTER = ("-m", "not cluster", "-n", "4", "-q")
 RING_3 = ("-m", "cluster", "-n", "4", "--dist", "loadfile", "-v", "--durations", "15")
 
 
 def _run(*words: str) -> int:
     """Runs a program of this environment; its output goes to the terminal as it comes."""
-    output = shell.run([sys.executable, "-m", *words], cwd=paths.PROJECT, on_line=lambda line: print(line, flush=True))
+    argv = [sys.executable, "-m", *words]
+    cached = {"PYTHONDONTWRITEBYTECODE": ""}  # pytest rewrites each test file, but only once where it may keep it
+    output = shell.run(argv, cwd=paths.PROJECT, env=cached, on_line=lambda line: print(line, flush=True))
     return output.code
 
 

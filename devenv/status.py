@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
@@ -13,7 +12,7 @@ from devenv.clients import helm as helming
 from devenv.clients.kube import KINDS, Object
 from devenv.environment import Session
 from devenv.errors import Failure
-from devenv.model import Desired, Pod, Release, Workload
+from devenv.model import Desired, Pod, Release, Snapshot, Workload
 from devenv.plan import WORKLOADS
 from devenv.show import columns
 
@@ -25,15 +24,6 @@ def read(desired: Desired, session: Session) -> dict[str, Any]:
     kube, namespace = session.kube, desired.namespace
     release = look.releases(kube, namespace).get(desired.release)
     content = helming.content(kube, namespace, release.name, release.revision) if release else {}
-    with ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(_databases, desired, session, content)  # psql in its pod takes longer than all the rest
-        return _record(desired, session, release, content, asked)
-
-
-def _record(
-    desired: Desired, session: Session, release: Release | None, content: Object, asked: Future[list[dict[str, Any]]]
-) -> dict[str, Any]:
-    kube, namespace = session.kube, desired.namespace
     snapshot = look.once(kube, namespace)
     workloads = [workload for workload in snapshot.workloads if workload.kind in WORKLOADS]
     verdict = health.judge(snapshot, [workload.key for workload in workloads], [])
@@ -49,7 +39,7 @@ def _record(
             _component(workload, state, health.newest(snapshot, workload), now)
             for workload, (_, state) in zip(workloads, verdict.lines, strict=True)
         ],
-        "databases": asked.result(),
+        "databases": _databases(desired, session, snapshot, content),
         "jobs": [
             {"object": job.key, "state": "complete" if job.succeeded else "failed" if job.failed else "active"}
             for job in snapshot.jobs
@@ -88,21 +78,29 @@ def version(image: str) -> str:
     return tag or digest[:19] or "latest"
 
 
-def _databases(desired: Desired, session: Session, content: Object) -> list[dict[str, Any]]:
-    """The databases as far as they can be asked: no answer is no reason to show nothing at all."""
+def _databases(desired: Desired, session: Session, seen: Snapshot, content: Object) -> list[dict[str, Any]]:
+    """Temporal's databases: at what the server needs where its schema Job is complete, which verifies it; else as
+    PostgreSQL says, as far as it can be asked. `inv db.status` always asks."""
     if not (content and desired.bundled and desired.internal_postgres):
         return []
     objects = helming.objects(str(content.get("manifest") or ""), desired.namespace)
+    wanted = databases.of(desired, objects)
+    job = databases.schema_job(objects)
+    if job is None:
+        return []
+    if any(one.succeeded and one.name == job["metadata"]["name"] for one in seen.jobs):
+        return [_database(one, one.requires, "ok") for one in wanted if one.requires]
+    if not secret.running(seen, desired):
+        return []
     try:
-        ask = partial(secret.postgres(session, desired).run, timeout=PATIENCE)
-        _, found = databases.seen(ask, databases.of(desired, objects))
+        _, found = databases.seen(partial(secret.postgres(session, desired).run, timeout=PATIENCE), wanted)
     except Failure:
         return []
-    return [
-        {"name": one.wanted.name, "version": one.version, "requires": one.wanted.requires, "state": one.state}
-        for one in found
-        if one.wanted.requires or (one.there and one.wanted.role == "backend")
-    ]
+    return [_database(one.wanted, one.version, one.state) for one in found if one.wanted.requires]
+
+
+def _database(wanted: databases.Wanted, version: str, state: str) -> dict[str, Any]:
+    return {"name": wanted.name, "version": version, "requires": wanted.requires, "state": state}
 
 
 def ways(services: Sequence[Object], desired: Desired) -> list[dict[str, str]]:

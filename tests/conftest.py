@@ -5,12 +5,34 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from devenv.clients.helm import Helm
 from devenv.cluster import programs
 from devenv.settings import KNOWN
+
+# Lines that tests measured, shown at the end of the run.
+measured: list[str] = []
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    if measured:
+        terminalreporter.section("measured")
+        for line in measured:
+            terminalreporter.write_line(line)
+
+
+def pytest_sessionfinish(session: Any) -> None:
+    """What one of several processes measured goes to the one that shows it."""
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["measured"] = measured
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    measured.extend(node.workeroutput.get("measured", []))
 
 
 @pytest.fixture(autouse=True)

@@ -21,27 +21,6 @@ PROJECT = Path(__file__).parent.parent.parent
 CLUSTER = os.environ.get("DEVENV_TEST_CLUSTER", "default")
 CONTEXT = "embedded" if CLUSTER == "default" else f"embedded-{CLUSTER}"
 
-# Lines that tests measured, shown at the end of the run.
-measured: list[str] = []
-
-
-def pytest_terminal_summary(terminalreporter: Any) -> None:
-    if measured:
-        terminalreporter.section("measured")
-        for line in measured:
-            terminalreporter.write_line(line)
-
-
-def pytest_sessionfinish(session: Any) -> None:
-    """What one of several processes measured goes to the one that shows it."""
-    if hasattr(session.config, "workeroutput"):
-        session.config.workeroutput["measured"] = measured
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_testnodedown(node: Any) -> None:
-    measured.extend(node.workeroutput.get("measured", []))
-
 
 @pytest.fixture(scope="session")
 def running() -> Any:

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from devenv import checks
-from tests.cluster.conftest import Environment, measured
+from tests.cluster.conftest import Environment
+from tests.conftest import measured
 
 pytestmark = pytest.mark.cluster
 

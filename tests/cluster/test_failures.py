@@ -24,7 +24,8 @@ from devenv import health, look, watch
 from devenv.clients import shell
 from devenv.clients.kube import Kube
 from devenv.cluster import start
-from tests.cluster.conftest import Environment, measured
+from tests.cluster.conftest import Environment
+from tests.conftest import measured
 
 pytestmark = pytest.mark.cluster
 
