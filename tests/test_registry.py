@@ -135,7 +135,7 @@ def test_all_are_asked_at_once_and_the_slow_one_is_not_waited_for(
 ) -> None:
     push(fake, tmp_path)
     answer = fake.manifests.get
-    slow = {"acme/slow:1": 3.0, "acme/tool:1": 0.2, "acme/other:1": 0.2}
+    slow = {"acme/slow:1": 20.0, "acme/tool:1": 0.2, "acme/other:1": 0.2}
 
     class Slow(dict[str, Any]):
         def get(self, name: str, default: Any = None) -> Any:
@@ -145,9 +145,9 @@ def test_all_are_asked_at_once_and_the_slow_one_is_not_waited_for(
     fake.manifests = Slow()
     wanted = [reference.parse(f"{fake.name}/{name}") for name in slow]
     started = time.monotonic()
-    answers = registry.look_all([one for one in wanted if one], tmp_path / "none", 1.0)
+    answers = registry.look_all([one for one in wanted if one], tmp_path / "none", 2.5)
     assert answers == [None, True, False]
-    assert time.monotonic() - started < 1.5
+    assert time.monotonic() - started < 10
 
 
 def test_without_tls_only_this_machine_is_asked() -> None:
