@@ -128,7 +128,9 @@ def _interrupted(number: int, _: Any) -> None:
         shown = b"\x1b[?25h\n" if os.isatty(2) else b""  # the live line hides the cursor
         os.write(2, shown + b"ended at once; the same command again goes on from here\n")
         os._exit(130)
-    raise KeyboardInterrupt
+    shell = sys.modules.get("devenv.clients.shell")
+    if shell is None or not shell.keeps_interruption():
+        raise KeyboardInterrupt
 
 
 def environment_task(body: Callable[..., None]) -> Task[Callable[..., Any]]:

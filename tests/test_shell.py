@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
 from pathlib import Path
@@ -70,3 +71,27 @@ def test_variables_can_be_kept_from_a_program(monkeypatch: pytest.MonkeyPatch) -
 
 def test_an_argument_with_spaces_and_quotes_arrives_as_it_is() -> None:
     assert shell.run(["printf", "%s", "a 'b' \"c\" $d *"]).stdout == "a 'b' \"c\" $d *"
+
+
+def test_an_interruption_while_a_program_is_started_is_not_lost() -> None:
+    armed = [True]
+
+    def interrupt() -> None:
+        if armed:
+            armed.clear()
+            os.kill(os.getpid(), signal.SIGUSR1)
+
+    def handler(*_: object) -> None:
+        if not shell.keeps_interruption():
+            raise KeyboardInterrupt
+
+    os.register_at_fork(after_in_parent=interrupt)
+    before = signal.signal(signal.SIGUSR1, handler)
+    started = time.monotonic()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            shell.Running(["sleep", "30"])
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert time.monotonic() - started < 20
+    assert shell.run(["true"]).code == 0

@@ -38,6 +38,19 @@ def which(program: str) -> Path | None:
     return Path(found) if found else None
 
 
+# What a signal's handler raises is lost while the main thread makes a process: Python ignores exceptions in the
+# callbacks around fork. So an interruption is kept until the process is made.
+_forking = False
+_interrupted = False
+
+
+def keeps_interruption() -> bool:
+    """For a signal's handler: whether the interruption is kept, and raised when the process under way is made."""
+    global _interrupted
+    _interrupted = _interrupted or _forking
+    return _forking
+
+
 class Running:
     """A program at work. `stop` asks it once to end (SIGTERM); `wait` gives its output."""
 
@@ -75,6 +88,8 @@ class Running:
             command = sh.Command(program)
         except sh.CommandNotFound:
             return
+        global _forking, _interrupted
+        _forking = threading.current_thread() is threading.main_thread()
         try:
             self._process = command(
                 *arguments,
@@ -96,6 +111,13 @@ class Running:
             self._unstarted = Output(
                 126, "", f"{program}: cannot be run: {str(error).strip().splitlines()[-1].strip()}"
             )
+        finally:
+            forked, _forking = _forking, False
+        if forked and _interrupted:
+            _interrupted = False
+            self.stop()
+            self.wait()
+            raise KeyboardInterrupt
 
     @property
     def alive(self) -> bool:
