@@ -14,7 +14,7 @@ from devenv.clients.helm import Helm, objects
 from devenv.errors import InputWrong, Refused
 from tests.chart_servers import ChartServer, package, write
 
-pytestmark = [pytest.mark.helm, pytest.mark.usefixtures("home")]
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("home")]
 
 
 def files(name: str, version: str = "1.0.0", needs: str = "") -> dict[str, str]:

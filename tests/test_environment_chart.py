@@ -18,7 +18,7 @@ from devenv import paths
 from devenv.clients import shell
 from devenv.cluster import programs
 
-pytestmark = pytest.mark.helm
+pytestmark = pytest.mark.real
 
 CHART = paths.PACKAGE / "charts" / "environment"
 SCRIPTS = CHART / "charts" / "backend" / "scripts"

@@ -22,6 +22,8 @@ from devenv.cluster import archive, contents, fetch, hostfiles, images, programs
 from devenv.cluster.archive import Config, File, Folder, Link
 from devenv.errors import StepFailed
 
+pytestmark = pytest.mark.real
+
 # -- archives ----------------------------------------------------------------------------------------------------------
 
 TREE: dict[str, File | Link | Folder] = {

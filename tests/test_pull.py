@@ -16,7 +16,7 @@ from devenv.clients.shell import Output
 from devenv.errors import Failure, InputWrong, Refused
 from tests.chart_servers import ChartServer
 
-pytestmark = [pytest.mark.helm, pytest.mark.usefixtures("home")]
+pytestmark = [pytest.mark.real, pytest.mark.usefixtures("home")]
 
 
 def chart(name: str, version: str, more: str = "") -> dict[str, str]:

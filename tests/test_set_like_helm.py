@@ -14,7 +14,7 @@ from devenv.cluster import programs
 from devenv.values import Origin, compose, leaves
 from tests.test_values import SETS
 
-pytestmark = pytest.mark.helm
+pytestmark = pytest.mark.real
 
 MORE = {
     "a float": "a=1.0",
