@@ -10,8 +10,10 @@ from typing import Any
 import pytest
 
 from devenv.clients.helm import Helm
+from devenv.clients.kube import Kube
 from devenv.cluster import programs
 from devenv.settings import KNOWN
+from tests.fake_api import FakeApi
 
 # Lines that tests measured, shown at the end of the run.
 measured: list[str] = []
@@ -57,3 +59,17 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture
+def api() -> Iterator[FakeApi]:
+    """An API server at the edge."""
+    fake = FakeApi().start()
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture
+def kube(api: FakeApi, tmp_path: Path) -> Kube:
+    """A client of it."""
+    return Kube(api.kubeconfig(tmp_path), "fake")

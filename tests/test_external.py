@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,18 +35,6 @@ def secret(version: str = "7", **keys: str) -> tuple[int, dict[str, Any]]:
 def listed(*titles: str) -> tuple[int, dict[str, Any]]:
     parts = [title.split("/") for title in titles]
     return 200, {"items": [{"metadata": {"namespace": namespace, "name": name}} for namespace, name in parts]}
-
-
-@pytest.fixture
-def api() -> Iterator[FakeApi]:
-    fake = FakeApi().start()
-    yield fake
-    fake.stop()
-
-
-@pytest.fixture
-def kube(api: FakeApi, tmp_path: Path) -> Kube:
-    return Kube(api.kubeconfig(tmp_path), "fake")
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,13 +36,6 @@ CONTENT: dict[str, Any] = {
 
 def packed(content: dict[str, Any]) -> str:
     return base64.b64encode(base64.b64encode(gzip.compress(json.dumps(content).encode()))).decode()
-
-
-@pytest.fixture
-def api() -> Iterator[FakeApi]:
-    fake = FakeApi().start()
-    yield fake
-    fake.stop()
 
 
 def stored(api: FakeApi, folder: Path, data: str) -> list[tuple[dict[str, Any], dict[str, str]]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,13 +13,6 @@ from devenv import apply, look
 from devenv.clients.kube import Conflict, Denied, Gone, Kube, NotThere
 from devenv.errors import Failure, Refused, StepFailed
 from tests.fake_api import FakeApi
-
-
-@pytest.fixture
-def api() -> Iterator[FakeApi]:
-    fake = FakeApi().start()
-    yield fake
-    fake.stop()
 
 
 @pytest.fixture

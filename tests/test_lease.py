@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -38,18 +37,6 @@ class Stored:
         body["metadata"]["resourceVersion"] = str(self.version)
         self.lease = body
         return 200, body
-
-
-@pytest.fixture
-def api() -> Iterator[FakeApi]:
-    fake = FakeApi().start()
-    yield fake
-    fake.stop()
-
-
-@pytest.fixture
-def kube(api: FakeApi, tmp_path: Path) -> Kube:
-    return Kube(api.kubeconfig(tmp_path), "fake")
 
 
 def other(process: str = "") -> dict[str, Any]:

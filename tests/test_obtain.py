@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -154,13 +154,6 @@ def node(*images: str, provider: str = "", more: int = 0) -> dict[str, Any]:
     names = [*images, *(f"docker.io/library/x{number}:1" for number in range(more))]
     status = {"images": [{"names": [name], "sizeBytes": 1} for name in names]}
     return {"metadata": {"name": "foo-control-plane"}, "spec": {"providerID": provider}, "status": status}
-
-
-@pytest.fixture
-def api() -> Iterator[FakeApi]:
-    started = FakeApi().start()
-    yield started
-    started.stop()
 
 
 @pytest.fixture

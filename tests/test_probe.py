@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,13 +27,6 @@ PODS = "/api/v1/namespaces/devenv/pods"
 MEMORY = "/api/v1/namespaces/devenv/configmaps/backend-external-postgresql"
 TEXTS = {"host": "db.example.com", "password": "hunter22"}
 GIVEN = External("devenv/managed", "managed", copied=False, version="v1", texts=TEXTS)
-
-
-@pytest.fixture
-def api() -> Iterator[FakeApi]:
-    fake = FakeApi().start()
-    yield fake
-    fake.stop()
 
 
 @pytest.fixture

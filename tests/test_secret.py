@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,18 +20,6 @@ ONE = f"{SECRETS}/backend-postgresql"
 VOLUME = Snapshot("devenv", claims=(Claim("data-backend-postgresql-0", "Bound", "local"),))
 DESIRED = environment.describe(Flags()).desired
 MISSING = secret.Password("postgres", "", password.Found(False, False, False))
-
-
-@pytest.fixture
-def api() -> Iterator[FakeApi]:
-    fake = FakeApi().start()
-    yield fake
-    fake.stop()
-
-
-@pytest.fixture
-def kube(api: FakeApi, tmp_path: Path) -> Kube:
-    return Kube(api.kubeconfig(tmp_path), "fake")
 
 
 def stored(value: str) -> dict[str, Any]:
