@@ -194,9 +194,10 @@ def test_a_profile_extends_another_and_its_values_lie_over_it(project: Path) -> 
     assert (desired.namespace, desired.release, desired.internal_postgres) == ("mine", "backend", False)
 
 
-def test_every_toggle_has_its_overlay() -> None:
-    for toggle in toggles.TOGGLES:
-        assert (PROJECT / "profiles" / "toggles" / f"{toggle.name}.yaml").is_file()
+@pytest.mark.parametrize("toggle", toggles.TOGGLES, ids=lambda toggle: toggle.name)
+def test_a_toggle_is_a_table_row_an_overlay_and_a_row_of_the_readme(toggle: toggles.Toggle) -> None:
+    assert (PROJECT / "profiles" / "toggles" / f"{toggle.name}.yaml").is_file()
+    assert f"| `{toggle.variable}` |" in (PROJECT / "README.md").read_text()
 
 
 def test_the_tool_names_the_internal_databases_secret_and_a_profile_may_name_another(project: Path) -> None:
