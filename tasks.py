@@ -27,7 +27,7 @@ from invoke.program import Program
 from invoke.tasks import Task, task
 
 from devenv import __version__
-from devenv.errors import Failure, InputWrong, Interrupted
+from devenv.errors import Failure, InputWrong, Interrupted, nearest
 from devenv.settings import Flags, Settings
 
 # Tasks whose first argument may be given without its flag: task → flag.
@@ -670,8 +670,6 @@ TAKING_ARGS = ("kubectl", "helm", "temporal.cli", "db.shell")
 
 def _wrong_line(error: str, words: list[str], context: Any) -> InputWrong:
     """invoke's words for a wrong command line, and what was meant."""
-    from devenv.settings import nearest
-
     found = re.fullmatch(r"No idea what '(.*)' is!", error)
     word, task = (found[1] if found else ""), words[0] if words else ""
     if not word:

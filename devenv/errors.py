@@ -13,6 +13,7 @@ The same record is the `failure` of every JSON output.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import ClassVar
 
 
@@ -57,3 +58,11 @@ class RolloutFailed(Failure):
 class Interrupted(Failure):
     code = 130
     kind = "interrupted"
+
+
+def nearest(word: str, words: Iterable[str]) -> str:
+    """The hint for a word that is not known: the one that was likely meant, or all there are."""
+    from difflib import get_close_matches
+
+    close = get_close_matches(word, list(words), n=1)
+    return f"did you mean {close[0]}?" if close else "known: " + ", ".join(sorted(words))

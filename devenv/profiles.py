@@ -14,8 +14,8 @@ from typing import Any
 
 from devenv import documents, paths, toggles
 from devenv.documents import Document, KeyPath
-from devenv.errors import InputWrong
-from devenv.settings import LABEL, nearest, seconds
+from devenv.errors import InputWrong, nearest
+from devenv.settings import LABEL, seconds
 from devenv.values import Leaf, Origin, leaves
 
 DEFAULT = "dev"

@@ -9,12 +9,12 @@ import io
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from devenv import toggles
-from devenv.errors import InputWrong
+from devenv.errors import InputWrong, nearest
 
 OURS = ("DEVENV_PROFILE", "DEVENV_NAMESPACE", "DEVENV_CONTEXT", "DEVENV_CHART", "DEVENV_TIMEOUT", "DEVENV_IMAGES")
 OURS_TOO = ("DEVENV_PROGRAMS", "KUBECONFIG", "DOCKER_CONFIG", "NO_COLOR", "CI")
@@ -156,13 +156,6 @@ def dotenv(path: Path) -> dict[str, Given]:
         if binding.key in KNOWN:
             found[binding.key] = Given(binding.value or "", place)
     return found
-
-
-def nearest(word: str, words: Iterable[str]) -> str:
-    from difflib import get_close_matches
-
-    close = get_close_matches(word, list(words), n=1)
-    return f"did you mean {close[0]}?" if close else "known: " + ", ".join(sorted(words))
 
 
 _DURATION = re.compile(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?")
