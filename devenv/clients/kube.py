@@ -1,4 +1,4 @@
-"""Asks the Kubernetes API. The only user of `kubernetes`; its exceptions and those of urllib3 stop here.
+"""Asks the Kubernetes API. The exceptions of the `kubernetes` library and of urllib3 stop here.
 
 Objects are plain JSON maps as the server sends them; paths are the API's own (`/api/v1/namespaces/x/pods`).
 """
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from devenv import context as said
 from devenv.clients import login
+from devenv.clients.connection import Connection
 from devenv.errors import Refused, StepFailed
 
 Object = dict[str, Any]
@@ -93,33 +94,23 @@ class Kube:
         self._lock = threading.Lock()
         self._renewed = 0.0
         self._config = _read(kubeconfig)
-        self._api: Any = self._open()
-        self.server: str = self._api.configuration.host
+        self._way = self._open()
+        self.server: str = self._way.host
 
-    def _open(self) -> Any:
-        """A client with the credentials of now; a login plugin is run for it. Raises Refused."""
-        from kubernetes import config
-
+    def _open(self) -> Connection:
+        """A way with the credentials of now; a login plugin is run for it. Raises Refused."""
         user, cluster = self._part("user"), self._part("cluster")
         if isinstance(user.get("exec"), dict):
             user = {**user, **login.credentials(self.context, cluster, user["exec"])}
-            del user["exec"]
-        used = {**self._config, "users": [{**entry, "user": user} for entry in self._config.get("users") or []]}
         try:
-            api: Any = config.new_client_from_config_dict(used, self.context, persist_config=False)  # type: ignore[no-untyped-call]
-        except (config.ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            way = Connection(cluster, user)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
             raise self._unusable(error) from None
-        api.configuration.retries = 0
-        for key, header in (("as", "User"), ("as-uid", "Uid")):
-            if user.get(key):
-                api.set_default_header(f"Impersonate-{header}", str(user[key]))
-        for group in user.get("as-groups") or []:
-            api.set_default_header("Impersonate-Group", str(group))
-        if not api.configuration.verify_ssl:
+        if not way.verified:
             import urllib3
 
             urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)  # the user's own choice
-        return api
+        return way
 
     def _part(self, kind: str) -> Mapping[str, Any]:
         """The user or cluster of our context."""
@@ -136,17 +127,17 @@ class Kube:
             next=f"kubectl --context {self.context} version",
         )
 
-    def _renew(self, used: Any) -> bool:
+    def _renew(self, used: Connection) -> bool:
         """Whether there are other credentials than `used`: tokens and certificates of plugins and files do expire."""
         user = self._part("user")
         if not any(user.get(key) for key in ("exec", "tokenFile", "client-certificate")):
             return False
         with self._lock:
-            if self._api is not used:
+            if self._way is not used:
                 return True
             if time.monotonic() - self._renewed < RENEW_PAUSE and self._renewed:
                 return False
-            self._api, self._renewed = self._open(), time.monotonic()
+            self._way, self._renewed = self._open(), time.monotonic()
         return True
 
     def get(self, path: str, query: Mapping[str, str] | None = None, accept: str = "application/json") -> Object:
@@ -293,22 +284,18 @@ class Kube:
         timeout: tuple[float, float],
     ) -> Any:
         headers = {"Accept": accept, **({"Content-Type": content} if body is not None else {})}
-        api = self._api
+        way = self._way
 
-        def call(api: Any) -> Any:
-            request = api.param_serialize(
-                method, path, query_params=list((query or {}).items()), header_params=headers, body=body,
-                auth_settings=["BearerToken"],
-            )  # fmt: skip
+        def call(way: Connection) -> Any:
             try:
-                return api.call_api(*request, _request_timeout=timeout)
+                return way.send(method, path, query or {}, headers, body, timeout)
             except Exception as error:
                 if not _is_network(error):
                     raise
                 raise self._silent(error) from None
 
-        response = call(api)
-        return call(self._api) if response.status == 401 and self._renew(api) else response
+        response = call(way)
+        return call(self._way) if response.status == 401 and self._renew(way) else response
 
     def _silent(self, error: Exception) -> Refused:
         """What became of a request that nobody answered."""
@@ -320,7 +307,7 @@ class Kube:
         if isinstance(error, urllib3.exceptions.MaxRetryError) and isinstance(
             error.reason, urllib3.exceptions.ProxyError
         ):
-            proxy = urlsplit(str(self._api.configuration.proxy or ""))
+            proxy = urlsplit(self._way.proxy)
             return Refused(
                 f"the proxy of context {self.context} does not answer",
                 where=f"proxy {proxy.hostname or 'of HTTPS_PROXY'}{f':{proxy.port}' if proxy.port else ''}",
