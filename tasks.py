@@ -68,6 +68,7 @@ OWN = {
     "load": "kind, k3d, minikube or docker: build our images and bring them in",
     "push": "a registry, such as ghcr.io/acme: build our images and push them",
     "merge": "write the cluster's context into your kubeconfig; all else in it stays",
+    "wheel": "write them as a wheel into dist/, for a team's own index or any address",
     "fast": "without the real cluster",
 }
 
@@ -486,6 +487,21 @@ def cluster_up(screen: Any, name: str = "default") -> None:
 
 
 @plain_task
+def cluster_build(screen: Any, wheel: bool = False, output: str = "text") -> None:
+    """Make the embedded cluster's Go programs, those of Temporal too; --wheel: write them as a wheel into dist/."""
+    from devenv import show
+    from devenv.cluster import wheel as packing
+
+    with screen.stage("programs") as stage:
+        built = packing.build(stage.waits, wheel=wheel)
+        stage.says(built.told)
+    if output == "json":
+        screen.answer(built.record())
+    else:
+        show.programs(built)
+
+
+@plain_task
 def cluster_down(screen: Any, name: str = "default") -> None:
     """Stop the embedded cluster; its data stays."""
     from devenv.cluster import embedded
@@ -616,8 +632,8 @@ namespace.add_collection(
 )
 namespace.add_collection(
     _collection(
-        up=cluster_up, down=cluster_down, delete=cluster_delete, status=cluster_status, kubeconfig=cluster_kubeconfig,
-        images=cluster_images,
+        up=cluster_up, build=cluster_build, down=cluster_down, delete=cluster_delete, status=cluster_status,
+        kubeconfig=cluster_kubeconfig, images=cluster_images,
     ),
     name="cluster",
 )  # fmt: skip

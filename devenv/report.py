@@ -54,6 +54,10 @@ def _shape(text: str) -> str:
     return re.sub(r"[0-9,.]+", "#", text)
 
 
+class Note(str):
+    """What `waits` is told once and shall stay to be read: something was not as it should be, and what is done."""
+
+
 class Stage:
     """One step as it is told: `waits` while it runs; the stage's last words are set by `says`."""
 
@@ -66,7 +70,10 @@ class Stage:
 
     def waits(self, text: str) -> None:
         """What is waited for right now."""
-        self.screen.live(self, text)
+        if isinstance(text, Note):
+            self.screen.note(self, text)
+        else:
+            self.screen.live(self, text)
 
     def says(self, text: str, *more: str) -> None:
         """What the step came to: one line, and lines below it."""
@@ -159,6 +166,11 @@ class Screen:
 
     def _say(self, stage: Stage, text: str) -> None:
         self._said = (_shape(text), time.monotonic())
+        self.line(f"{stage.name:<{NAME}}{text}")
+
+    def note(self, stage: Stage, text: str) -> None:
+        """A line of a running step that stays."""
+        self._hush()
         self.line(f"{stage.name:<{NAME}}{text}")
 
     def _hush(self) -> None:

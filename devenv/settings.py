@@ -17,7 +17,7 @@ from devenv import toggles
 from devenv.errors import InputWrong, nearest
 
 OURS = ("DEVENV_PROFILE", "DEVENV_NAMESPACE", "DEVENV_CONTEXT", "DEVENV_CHART", "DEVENV_TIMEOUT", "DEVENV_IMAGES")
-OURS_TOO = ("DEVENV_PROGRAMS", "KUBECONFIG", "DOCKER_CONFIG", "NO_COLOR", "CI")
+OURS_TOO = ("DEVENV_PROGRAMS", "DEVENV_PROGRAMS_URL", "KUBECONFIG", "DOCKER_CONFIG", "NO_COLOR", "CI")
 KNOWN = (*OURS, *OURS_TOO, *(toggle.variable for toggle in toggles.TOGGLES))
 
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
@@ -116,6 +116,39 @@ def read(flags: Flags, project: Path, environ: Mapping[str, str] | None = None) 
         json=flags.output == "json",
         ci=_truthy(layers.get("CI", NOT_GIVEN).text),
         color="NO_COLOR" not in layers or not layers["NO_COLOR"].text,
+    )
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where the embedded cluster's programs and images come from: `programs` auto, download or build; `images` auto,
+    pull or build; `address` of the programs' wheel, or nothing."""
+
+    programs: str
+    images: str
+    address: Given
+
+
+SOURCES = {"DEVENV_PROGRAMS": ("auto", "download", "build"), "DEVENV_IMAGES": ("auto", "pull", "build")}
+
+
+def sources(project: Path, environ: Mapping[str, str] | None = None) -> Sources:
+    """What was said about programs and images. Raises InputWrong, with the words that there are."""
+    environ = os.environ if environ is None else environ
+    layers = {**dotenv(project / ".env"), **_from(environ)}
+    said = {name: layers.get(name, NOT_GIVEN) for name in SOURCES}
+    for name, words in SOURCES.items():
+        if said[name] and said[name].text not in words:
+            raise InputWrong(
+                f"{name}={said[name].text[:40]} is not known",
+                where=said[name].origin,
+                why=nearest(said[name].text, words),
+                next=f"{name}={'|'.join(words)}",
+            )
+    return Sources(
+        programs=said["DEVENV_PROGRAMS"].text or "auto",
+        images=said["DEVENV_IMAGES"].text or "auto",
+        address=layers.get("DEVENV_PROGRAMS_URL", NOT_GIVEN),
     )
 
 

@@ -17,6 +17,7 @@ from devenv.values import Values
 
 if TYPE_CHECKING:
     from devenv.cluster.ship import Shipment
+    from devenv.cluster.wheel import Built
     from devenv.kubeconfig import Merged
     from devenv.report import Screen
 
@@ -175,6 +176,12 @@ def shipment(done: Shipment) -> None:
     columns([(row, "") for row in ship.rows(done)])
     if done.next:
         console.print(f"next: {done.next}", markup=False)
+
+
+def programs(done: Built) -> None:
+    """What to type next, each line whole, to be pasted."""
+    for number, line in enumerate(done.next):
+        print(f"{'next' if number == 0 else 'or'}: {line}")
 
 
 def merged(screen: Screen, done: Merged) -> None:

@@ -21,6 +21,7 @@ from devenv.clients.helm import Helm
 from devenv.clients.kube import Kube
 from devenv.cluster import condition
 from devenv.cluster.ship import Sent, Shipment
+from devenv.cluster.wheel import Built, Written
 from devenv.databases import Database, Wanted
 from devenv.destroy import Result as Destroyed
 from devenv.environment import Environment, Session, describe
@@ -103,6 +104,8 @@ RECORDS: dict[str, tuple[str, Any]] = {
         "cluster-images",
         Shipment("push", "ghcr.io", (Sent("a/b:1", 2, True, 1),), "--set x=y").record(),
     ),
+    "programs": ("cluster-build", Built((("pause", Path("/c/pause-1")),)).record()),
+    "a wheel": ("cluster-build", Built((), Written(Path("/d/x.whl"), "0.1.0+s1", 7, "0" * 64)).record()),
     "a report": ("report", report()),
     "a report of a failure": ("report", report(BROKEN, logs=LOGS, proof=None)),
     "a report of an interruption": ("report", report(Interrupted("interrupted"), pods=LIVES[:1])),

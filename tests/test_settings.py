@@ -240,3 +240,24 @@ def test_a_chart_is_relative_to_who_names_it(
     assert chart_of(project, chart="web")[0] == str(elsewhere / "web")
     (project / ".env").write_text("DEVENV_CHART=web\n")
     assert chart_of(project)[0] == str(project / "web")
+
+
+# -- where the embedded cluster's programs and images come from --------------------------------------------------------
+
+
+def test_where_programs_and_images_come_from_may_stand_in_dotenv_too(tmp_path: Path) -> None:
+    address = "https://host/x%2By.whl#sha256=" + "0" * 64
+    (tmp_path / ".env").write_text(f"DEVENV_PROGRAMS=download\nDEVENV_PROGRAMS_URL={address}\nDEVENV_IMAGES=pull\n")
+    said = settings.sources(tmp_path, {"DEVENV_IMAGES": "build"})
+    assert (said.programs, said.images, said.address.text) == ("download", "build", address)
+    assert settings.sources(tmp_path / "none", {}) == settings.Sources("auto", "auto", settings.NOT_GIVEN)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("DEVENV_PROGRAMS", "pull"), ("DEVENV_IMAGES", "download"), ("DEVENV_IMAGES", "1")]
+)
+def test_another_word_is_wrong(tmp_path: Path, name: str, text: str) -> None:
+    with pytest.raises(InputWrong) as wrong:
+        settings.sources(tmp_path, {name: text})
+    assert wrong.value.where == "the environment"
+    assert wrong.value.next.startswith(f"{name}=auto|")

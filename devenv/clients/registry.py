@@ -1,4 +1,4 @@
-"""Asks image registries, by the OCI distribution API. The only user of urllib's requests; its exceptions stop here.
+"""Asks image registries, by the OCI distribution API. urllib's exceptions stop here.
 
 In: a registry's name and the user's Docker configuration (auths, credHelpers, credsStore). Out: whether an image is
 there, or an image that was pushed. Without TLS only to this machine itself; a password goes over TLS or stays here.

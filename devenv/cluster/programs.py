@@ -1,7 +1,8 @@
 """The programs that devenv needs: where each comes from, and the way to have it.
 
 In: names. Out: paths of programs that are there. Each recipe is a row of `RECIPES`; what it makes is cached by content
-below the cache directory, and made at most once. A program of PATH is taken where one will do.
+below the cache directory, and made at most once. A program of PATH is taken where one will do. Go programs of ours come
+from the installed wheel, the cache, the wheel that an address gives, and the compiler, in this order.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 
 from devenv import paths
 from devenv.clients import shell
-from devenv.cluster import fetch, gobuild, store
+from devenv.cluster import fetch, gobuild, ready, store
 from devenv.cluster.gobuild import GoBuild, parse_version
 from devenv.errors import Refused
 
@@ -142,9 +143,10 @@ def ensure(names: Iterable[str], waits: Waits) -> dict[str, Path]:
     return {name: found[name] for name in wanted}
 
 
-def build_all(waits: Waits) -> dict[str, Path]:
-    """Every program there is."""
-    return ensure(NAMES, waits)
+def built(waits: Waits) -> list[tuple[GoBuild, Path]]:
+    """Every Go recipe with the folder of its programs; what is missing is made."""
+    recipes = [recipe for recipe in RECIPES if isinstance(recipe, GoBuild)]
+    return [(recipe, _make(recipe, list(recipe.makes), waits)) for recipe in recipes]
 
 
 def place() -> Path:
@@ -182,7 +184,7 @@ def _ask(program: Path, gate: Gate) -> str:
         return ""
 
 
-def _go_version() -> str:
+def go_version() -> str:
     """The version of the Go that would build: PATH's, or the pinned wheel's."""
     go = on_path("go")
     if go is None:
@@ -216,11 +218,35 @@ def _folder(recipe: Recipe) -> Path:
         case Package():
             return place() / f"{recipe.package}-{store.digest(recipe.package, system())}"
         case GoBuild():
-            return place() / f"{recipe.module}-{gobuild.key(recipe, _go_version())}"
+            return _ready_made(recipe) or _compiled(recipe)
+
+
+def _compiled(recipe: GoBuild) -> Path:
+    """Where the compiler's work is kept."""
+    return place() / ready.folder_name(recipe, go_version())
+
+
+def _ready_made(recipe: GoBuild) -> Path | None:
+    """A Go recipe's programs that are here, compiled elsewhere: installed; or downloaded, where we compiled none."""
+    if ready.sources().programs == "build":
+        return None
+    package = ready.installed()
+    found = ready.within(package, recipe) if package else None
+    return found or (None if store.sound(_compiled(recipe), recipe.makes) else ready.kept(recipe))
+
+
+def _not_compiled(recipe: GoBuild, waits: Waits) -> Path | None:
+    """A Go recipe's programs without compiling them; None where they are compiled, or are to be."""
+    found = _ready_made(recipe)
+    if found or ready.sources().programs == "build" or store.sound(_compiled(recipe), recipe.makes):
+        return found
+    return ready.fetched(recipe, waits)
 
 
 def _make(recipe: Recipe, wanted: list[str], waits: Waits) -> Path:
     """The folder of a recipe, complete."""
+    if isinstance(recipe, GoBuild) and (found := _not_compiled(recipe, waits)):
+        return found
     everything = [_place(recipe, name) for name in recipe.makes]
 
     def fill(into: Path) -> None:

@@ -47,9 +47,12 @@ def megabytes(what: str, line: str) -> str | None:
     if len(words) != 4 or words[0] != "Progress" or words[2] != "of":
         return None
     done, total = words[1], words[3]
-    if not (done.isdigit() and total.isdigit()):
-        return None
-    return f"{what}: {int(done) / 1e6:.0f} of {int(total) / 1e6:.0f} MB"
+    return share(what, int(done), int(total)) if done.isdigit() and total.isdigit() else None
+
+
+def share(what: str, done: int, total: int) -> str:
+    """The line of a running download; `total` is 0 where it is not known."""
+    return f"{what}: {done / 1e6:.0f}" + (f" of {total / 1e6:.0f} MB" if total else " MB")
 
 
 @dataclass

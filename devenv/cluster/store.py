@@ -17,10 +17,12 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from devenv.errors import StepFailed
+from devenv.report import Note
 
 Waits = Callable[[str], None]
 
 MADE = ".made.json"  # the sizes of the wanted files, written last
+SUMS = ".sums.json"  # their SHA-256, looked at only where something is wrong: to read all of it takes a second
 UNFINISHED = ".unfinished"
 KEEP_DAYS = 30
 KEEP_VERSIONS = 4
@@ -61,6 +63,39 @@ def sound(folder: Path, wanted: Iterable[str] = ()) -> bool:
         return False
 
 
+def whole(folder: Path) -> bool:
+    """Whether the folder was finished, and every file that was wanted of it is still as it was made."""
+    try:
+        return sound(folder, json.loads((folder / MADE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return False
+
+
+def damaged(folder: Path) -> list[str]:
+    """The files whose bytes are not those that were made, though their sizes are: reads all of them.
+
+    What was made before sums were kept counts as whole.
+    """
+    try:
+        sums = dict(json.loads((folder / SUMS).read_text()))
+        return [name for name, value in sums.items() if _sum(folder / name) != value]
+    except (OSError, ValueError, TypeError):
+        return []
+
+
+def _sum(file: Path) -> str:
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
+
+
+def records(folder: Path, wanted: Iterable[str]) -> dict[str, str]:
+    """The files that say how the wanted ones were made. The sizes last: with them a folder counts as finished."""
+    names = sorted(wanted)
+    sums = {name: _sum(folder / name) for name in names if (folder / name).is_file()}
+    sizes = {name: (folder / name).stat().st_size for name in names}
+    return {SUMS: json.dumps(sums), MADE: json.dumps(sizes)}
+
+
 def make(folder: Path, fill: Callable[[Path], None], *, what: str, waits: Waits, wanted: Sequence[str] = ()) -> Path:
     """The folder, filled by `fill` in a temporary place and renamed when it is complete; `what` names it to people."""
     if sound(folder, wanted):
@@ -69,14 +104,16 @@ def make(folder: Path, fill: Callable[[Path], None], *, what: str, waits: Waits,
     with locked(folder.parent / f".{folder.name}.lock", what, waits):
         if sound(folder, wanted):  # another process made it while we waited
             return folder
+        if folder.exists():
+            waits(Note(f"{what}: the copy in the cache is damaged, it is made anew"))
         unfinished = folder.with_name(folder.name + UNFINISHED)
         _remove(unfinished)
         unfinished.mkdir(parents=True)
         try:
             fill(unfinished)
             _require(unfinished, wanted, what)
-            sizes = {name: (unfinished / name).stat().st_size for name in wanted}
-            (unfinished / MADE).write_text(json.dumps(sizes))
+            for name, text in records(unfinished, wanted).items():
+                (unfinished / name).write_text(text)
             _remove(folder)
             unfinished.rename(folder)
         except BaseException:
