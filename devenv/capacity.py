@@ -6,8 +6,8 @@ In: nodes and pods as the API sends them, and the pods still to come; out: what 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 Object = Mapping[str, Any]
@@ -80,12 +80,13 @@ def _requests(container: Object) -> Room:
     return Room(quantity(wants.get("cpu", 0)), quantity(wants.get("memory", 0)))
 
 
-def free(nodes: Sequence[Object], pods: Iterable[Object]) -> dict[str, Room]:
-    """What each node that takes new pods can still give; pods that have ended take nothing."""
+def free(nodes: Sequence[Object], pods: Iterable[Object], *, asleep: bool = False) -> dict[str, Room]:
+    """What each node that takes new pods can still give; pods that have ended take nothing. With `asleep` also those
+    that are not ready now."""
     rooms = {
         node["metadata"]["name"]: _allocatable(node)
         for node in nodes
-        if ready(node) and not (node.get("spec") or {}).get("unschedulable")
+        if (asleep or ready(node)) and not (node.get("spec") or {}).get("unschedulable")
     }
     for pod in pods:
         node = pod["spec"].get("nodeName")
@@ -104,29 +105,145 @@ def ready(node: Object) -> bool:
     return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
 
 
-def unplaced(rooms: Mapping[str, Room], coming: Iterable[tuple[str, Room]]) -> list[tuple[str, Room]]:
-    """The (name, room) that find no node, the largest placed first, each where the least is left over."""
-    left = dict(rooms)
-    without = []
-    for name, wants in sorted(coming, key=lambda entry: (-entry[1].cpu, -entry[1].memory)):
-        fitting = [node for node, room in left.items() if room.holds(wants)]
+@dataclass(frozen=True)
+class Coming:
+    """A pod that a workload (Kind/name) will make: what it wants, and of what nodes."""
+
+    name: str
+    wants: Room
+    selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: Sequence[Mapping[str, Any]] = ()
+
+    def refused_by(self, node: Object) -> str:
+        """Why the node does not take it, whatever room it has; empty where it does."""
+        labels = node["metadata"].get("labels") or {}
+        for key, value in self.selector.items():
+            if labels.get(key) != value:
+                return f"it has no label {key}={value}"
+        for taint in (node.get("spec") or {}).get("taints") or []:
+            lasting = taint["effect"] != "PreferNoSchedule" and taint["key"] not in PASSING
+            if lasting and not any(_tolerates(toleration, taint) for toleration in self.tolerations):
+                value = f"={taint['value']}" if taint.get("value") else ""
+                return f"it has the taint {taint['key']}{value}:{taint['effect']}"
+        return ""
+
+
+# Taints that Kubernetes itself sets for as long as a node is in trouble.
+PASSING = frozenset(
+    f"node.kubernetes.io/{trouble}"
+    for trouble in (
+        "not-ready",
+        "unreachable",
+        "memory-pressure",
+        "disk-pressure",
+        "pid-pressure",
+        "network-unavailable",
+    )
+)
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Mapping[str, Any]) -> bool:
+    """Source: kubernetes.io, "Taints and Tolerations": an empty key with Exists is all of them, an empty effect any."""
+    if toleration.get("effect") and toleration["effect"] != taint["effect"]:
+        return False
+    if toleration.get("operator") == "Exists":
+        return toleration.get("key") in (None, "", taint["key"])
+    return toleration.get("key") == taint["key"] and (toleration.get("value") or "") == (taint.get("value") or "")
+
+
+_ORDERS: tuple[Callable[[Coming], tuple[float, float]], ...] = (
+    lambda one: (-one.wants.cpu, -one.wants.memory),
+    lambda one: (-one.wants.memory, -one.wants.cpu),
+)
+_CHOICES: tuple[Callable[[Room], float], ...] = (
+    lambda left: left.cpu,
+    lambda left: left.memory,
+    lambda left: -left.memory,
+)
+
+
+def unplaced(rooms: Mapping[str, Room], coming: Sequence[Coming], nodes: Sequence[Object]) -> list[Coming]:
+    """The pods that find no node, where the largest are placed first; of several such ways that one which leaves the
+    fewest over."""
+    found = list(coming)
+    for order in _ORDERS:
+        for choice in _CHOICES:
+            without = _packed(rooms, sorted(coming, key=order), nodes, choice)
+            found = min(found, without, key=len)
+    return found
+
+
+def _packed(
+    rooms: Mapping[str, Room], coming: Iterable[Coming], nodes: Sequence[Object], choice: Callable[[Room], float]
+) -> list[Coming]:
+    left, without = dict(rooms), []
+    for one in coming:
+        fitting = [name for name in admitting(one, nodes) if name in left and left[name].holds(one.wants)]
         if not fitting:
-            without.append((name, wants))
+            without.append(one)
             continue
-        node = min(fitting, key=lambda name: left[name].cpu)
-        left[node] = left[node].plus(wants, -1.0)
+        node = min(fitting, key=lambda name: choice(left[name]))
+        left[node] = left[node].plus(one.wants, -1.0)
     return without
 
 
-def coming(objects: Iterable[Object], there: Mapping[str, int]) -> list[tuple[str, Room]]:
+def admitting(one: Coming, nodes: Sequence[Object]) -> list[str]:
+    return [node["metadata"]["name"] for node in nodes if not one.refused_by(node)]
+
+
+# A pod with one of these may go where this module does not look, or push others out of the way.
+PECULIAR = (
+    "affinity",
+    "topologySpreadConstraints",
+    "priorityClassName",
+    "schedulerName",
+    "nodeName",
+    "runtimeClassName",
+)
+
+
+def coming(objects: Iterable[Object], there: Mapping[str, int]) -> list[Coming]:
     """The pods that a manifest's workloads and Jobs want beyond those that are `there` (Kind/name → pods)."""
-    found: list[tuple[str, Room]] = []
+    found: list[Coming] = []
     for object in objects:
         spec = object.get("spec") or {}
         template = (spec.get("template") or {}).get("spec") if isinstance(spec.get("template"), Mapping) else None
         if object.get("kind") not in ("Deployment", "StatefulSet", "Job") or not template:
             continue
+        if any(template.get(key) for key in PECULIAR):
+            continue
         title = f"{object['kind']}/{object['metadata']['name']}"
         wanted = 1 if object["kind"] == "Job" else spec.get("replicas", 1)
-        found += [(title, requested(template))] * max(0, int(wanted or 0) - there.get(title, 0))
+        one = Coming(title, requested(template), template.get("nodeSelector") or {}, template.get("tolerations") or ())
+        found += [one] * max(0, int(wanted or 0) - there.get(title, 0))
     return found
+
+
+def shortfall(one: Coming, coming: Sequence[Coming], rooms: Mapping[str, Room], nodes: Sequence[Object]) -> str:
+    """Why a pod finds no node: none takes it, there is too little in all, or nowhere enough in one place."""
+    names = [name for name in admitting(one, nodes) if name in rooms]
+    if not names:
+        reasons = sorted(
+            {f"{node['metadata']['name']}: {one.refused_by(node)}" for node in nodes if one.refused_by(node)}
+        )
+        return f"no node takes it ({'; '.join(reasons[:3]) or 'there is none'})"
+    among = [other for other in coming if set(admitting(other, nodes)) & set(names)]
+    total, left = _sum(other.wants for other in among), _sum(rooms[name] for name in names)
+    told = f"{len(among)} pods want {total}, free on {len(names)} of {len(nodes)} nodes: {left}"
+    short = [
+        f"{total.cpu - left.cpu:.2f} CPU" if total.cpu > left.cpu + 1e-9 else "",
+        f"{(total.memory - left.memory) / 2**30:.1f} GiB" if total.memory > left.memory else "",
+        f"{total.pods - left.pods:.0f} places for pods" if total.pods > left.pods else "",
+    ]
+    lacking = " and ".join(filter(None, short))
+    if lacking:
+        return f"{told}: {lacking} too little"
+    most = max((rooms[name] for name in names), key=lambda room: room.cpu)
+    return f"{told}, but not on one node together (the most: {most})"
+
+
+def _sum(rooms: Iterable[Room]) -> Room:
+    total = NOTHING
+    for room in rooms:
+        total = total.plus(room)
+    return total

@@ -385,10 +385,12 @@ def room(found: Sequence[Object], pods: Sequence[Object], wanted: Sequence[Objec
         there[pod.owner] = there.get(pod.owner, 0) + 1
     there.update({job.key: 1 for job in seen.jobs if job.succeeded})
     coming = capacity.coming(wanted, there)
-    for name, wants in capacity.unplaced(rooms, coming):
-        yield Answer(FAIL, f"{name} wants {wants}, no node has it free", "smaller requests, or more nodes")
+    without = capacity.unplaced(rooms, coming, found)
+    for one in without:
+        why = capacity.shortfall(one, coming, rooms, found)
+        yield Answer(FAIL, f"{one.name} wants {one.wants}: {why}", "smaller requests, or more nodes")
     most = max(rooms.values(), key=lambda free: free.cpu, default=capacity.NOTHING)
-    if not waiting and not capacity.unplaced(rooms, coming):
+    if not waiting and not without:
         fits = f"; what is still to come fits ({len(coming)})" if coming else ""
         yield Answer(PASS, f"{most} free on {len(rooms)} node{'s' * (len(rooms) != 1)}{fits}")
 

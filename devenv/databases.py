@@ -6,6 +6,7 @@ In: the objects of the release's manifest, and what PostgreSQL answers to `quest
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -103,6 +104,42 @@ def requires(objects: Sequence[Object]) -> tuple[str, str]:
         if "TEMPORAL_REQUIRES" in env:
             return env["TEMPORAL_REQUIRES"], env["VISIBILITY_REQUIRES"]
     return "", ""
+
+
+_SHARDS = re.compile(r"^\s*numHistoryShards:\s*(\d+)", re.M)
+
+
+def shards(objects: Sequence[Object]) -> str:
+    """numHistoryShards in a manifest's configuration of Temporal; empty where there is none."""
+    for object in objects:
+        texts = (object.get("data") or {}).values() if object["kind"] == "ConfigMap" else ()
+        for found in filter(None, (_SHARDS.search(str(text)) for text in texts)):
+            return found.group(1)
+    return ""
+
+
+def fixed(before: Sequence[Object], after: Sequence[Object]) -> tuple[str, ...]:
+    """What the database holds for as long as it lives, and `after` has otherwise."""
+    old, new = shards(before), shards(after)
+    same = not (old and new) or old == new or _store(before) != _store(after)
+    return () if same else (f"numHistoryShards is {old} for the life of the database, not {new}",)
+
+
+def downgraded(before: Sequence[Object], after: Sequence[Object]) -> tuple[str, ...]:
+    """The schemas that `before` brought and the servers of `after` do not know yet."""
+    if _store(before) != _store(after):
+        return ()
+    pairs = zip(("temporal", "visibility"), requires(before), requires(after), strict=True)
+    return tuple(
+        f"the schema for {store} is {old}, and the server only knows {new}: a downgrade"
+        for store, old, new in pairs
+        if old and new and older(new, old)
+    )
+
+
+def _store(objects: Sequence[Object]) -> str:
+    """The name of Temporal's database in a manifest."""
+    return wanted(objects, "", "")[0].name
 
 
 def wanted(objects: Sequence[Object], fallback: str, owner: str) -> tuple[Wanted, ...]:

@@ -10,12 +10,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Any
 
-from devenv import causes, chart, external, look, secret
+from devenv import causes, chart, databases, external, look, secret
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.environment import Environment, Session
 from devenv.errors import Failure, InputWrong
-from devenv.model import Desired, Plan, Setting, Snapshot
+from devenv.model import Desired, Plan, Release, Setting, Snapshot
 from devenv.plan import WORKLOADS
 
 Object = dict[str, Any]
@@ -58,7 +58,16 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
         why = (*external.reasons(kube, desired, applied), *plan.reasons, *secret.reasons(kube, desired))
         left = external.left_behind(kube, desired, wanted, applied) if desired.bundled else ()
         plan = replace(plan, reasons=why, left_behind=(*plan.left_behind, *left))
+        bound = _bound(plan, release, applied, wanted)
+        plan = replace(plan, bound=bound, impossible=(*plan.impossible, *bound))
     return Drawn(plan, tuple(wanted), seen, snapshot, before)
+
+
+def _bound(plan: Plan, release: Release, applied: Sequence[Object], wanted: Sequence[Object]) -> tuple[str, ...]:
+    """What the database of a release that worked does not let change; another database is bound to nothing."""
+    if plan.left_behind or release.status != "deployed":
+        return ()
+    return (*databases.fixed(applied, wanted), *databases.downgraded(applied, wanted))
 
 
 def rendered(desired: Desired, session: Session, values: Mapping[str, Any]) -> list[Object]:

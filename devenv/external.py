@@ -98,8 +98,8 @@ def _keys(desired: Desired) -> Keys:
     by_value = given.get("host") not in (None, "", "NONE")
     roles = ("password",) if by_value else ("host", "port", "username", "password")
     names = {role: str(secret_values.get(f"{role}Key") or role) for role in roles}
-    ca = tls.get("caSecret") or {}
-    asked = tls.get("mode") == "verify-full" and not ca.get("name")
+    ca, elsewhere = tls.get("caSecret") or {}, tls.get("caConfigMap") or {}
+    asked = tls.get("mode") == "verify-full" and not (ca.get("name") or elsewhere.get("name"))
     needed = frozenset({"host", "password"} & names.keys())
     return Keys(names, needed, str(ca.get("key") or "ca.crt") if asked else "")
 

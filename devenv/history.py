@@ -106,9 +106,10 @@ def _refuse(
         raise Refused(f"revision {current.number} is {release.status}", where=where, next="inv redeploy   (heals it)")
     live = look.live(kube, desired.namespace, keys)
     plan = planning.make("", lasting, planning.Seen(release, tuple(applied), live, ()))
-    if plan.impossible:
+    impossible = (*plan.impossible, *(databases.fixed(applied, lasting) if current.database == target.database else ()))
+    if impossible:
         raise Refused(
-            "this rollback cannot be made in place", where=where, why="; ".join(plan.impossible[:3]), next="inv history"
+            "this rollback cannot be made in place", where=where, why="; ".join(impossible[:3]), next="inv history"
         )
     snapshot = look.once(kube, desired.namespace)
     if secret.ours(desired) and target.database == "internal":

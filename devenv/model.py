@@ -277,7 +277,8 @@ class Plan:
     """What redeploy would do, and why; nothing to do when there is no reason.
 
     `settings` are the values that changed since the revision before, `steps` what redeploy would do in order.
-    `impossible` changes are refused by Kubernetes or Temporal; `left_behind` is data that the new state does not use.
+    `impossible` changes are refused by Kubernetes or Temporal; `bound` are those of them that the database refuses to
+    any release; `left_behind` is data that the new state does not use.
     """
 
     reasons: tuple[str, ...]
@@ -287,6 +288,7 @@ class Plan:
     settings: tuple[Setting, ...] = ()
     steps: tuple[str, ...] = ()
     impossible: tuple[str, ...] = ()
+    bound: tuple[str, ...] = ()
     left_behind: tuple[str, ...] = ()
 
     @property

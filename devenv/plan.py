@@ -109,7 +109,6 @@ IMMUTABLE = {
     "PersistentVolumeClaim": ("spec.storageClassName", "spec.accessModes", "spec.volumeName"),
     "Service": ("spec.clusterIP",),
 }
-_SHARDS = re.compile(r"^\s*numHistoryShards:\s*(\d+)", re.M)
 
 
 def _impossible(changes: Sequence[Change]) -> Iterator[str]:
@@ -117,9 +116,6 @@ def _impossible(changes: Sequence[Change]) -> Iterator[str]:
         for field in change.fields:
             if field.path.startswith(IMMUTABLE.get(change.object.partition("/")[0], ("\0",))):
                 yield f"{change.object}: {field.path} cannot be changed"
-            old, new = (_SHARDS.search(str(text)) for text in (field.old, field.new))
-            if old and new and old.group(1) != new.group(1):
-                yield f"numHistoryShards is {old.group(1)} for the life of the database, not {new.group(1)}"
 
 
 def _left_behind(changes: Sequence[Change]) -> Iterator[str]:

@@ -24,11 +24,13 @@ OLDEST = 120000  # Temporal's plugin is postgres12
 CONNECT_SECONDS = 4
 CA_FILE = "/tmp/ca.crt"
 SETTINGS = "--set backend.temporal.server.config"
+ANOTHER = "another database: --set backend.temporalConfig.postgres.database=…"
 
 
 @dataclass(frozen=True)
 class Question:
-    """`env` is libpq's; `databases` are Temporal's two; `need`: connections that all servers' pools may open."""
+    """`env` is libpq's; `databases` are Temporal's two, `schemas` what the server knows of each; `need`: connections
+    that all servers' pools may open; `shards`: numHistoryShards."""
 
     env: Mapping[str, str] = field(repr=False)
     ca: str = field(repr=False)
@@ -37,6 +39,8 @@ class Question:
     owner: str
     need: int
     source: str
+    schemas: tuple[str, str] = ("", "")
+    shards: str = ""
 
     @property
     def where(self) -> str:
@@ -45,7 +49,8 @@ class Question:
     def key(self, version: str) -> str:
         """Tells this question, with this version of the Secret, from all others; made of nothing secret."""
         plain = {name: text for name, text in self.env.items() if name != "PGPASSWORD"}
-        return fingerprint([version, plain, self.ca, self.databases, self.admin, self.owner, self.need])
+        server = [self.need, self.schemas, self.shards]
+        return fingerprint([version, plain, self.ca, self.databases, self.admin, self.owner, server])
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,8 @@ def question(objects: Sequence[Object], texts: Texts, source: str) -> Question |
         env.get("OWNER", ""),
         _pools(objects),
         source,
+        databases.requires(objects),
+        databases.shards(objects),
     )
 
 
@@ -175,6 +182,7 @@ _SERVER = """SELECT json_build_object('of', 'server',
     + coalesce(current_setting('reserved_connections', true)::int, 0),
   'others', (SELECT coalesce(sum(numbackends), 0) FROM pg_stat_database WHERE datname NOT IN ({names}))
     - (current_database() NOT IN ({names}))::int,
+  'gin', EXISTS (SELECT FROM pg_available_extensions WHERE name = 'btree_gin'),
   'createdb', rolcreatedb OR rolsuper, 'role_limit', CASE WHEN rolsuper THEN -1 ELSE rolconnlimit END)
 FROM pg_roles WHERE rolname = current_user;
 SELECT json_build_object('of', 'database', 'name', datname, 'owner', pg_get_userbyid(datdba),
@@ -184,11 +192,29 @@ _INSIDE = """SELECT json_build_object('of', 'inside', 'name', current_database()
   'tables', coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = 'public'), false),
   'schemas', has_database_privilege(current_database(), 'CREATE'),
   'started', to_regclass('schema_version') IS NOT NULL,
-  'readable', coalesce((SELECT has_table_privilege(oid, 'SELECT, UPDATE') FROM pg_class
-    WHERE oid = to_regclass('schema_version')), true),
-  'gin', EXISTS (SELECT FROM pg_available_extensions WHERE name = 'btree_gin'));
-SELECT to_regclass('cluster_membership') IS NOT NULL AS known \\gset
-\\if :known
+  'readable', coalesce((SELECT bool_and(has_table_privilege(oid, 'SELECT, UPDATE')) FROM pg_class
+    WHERE oid IN (to_regclass('schema_version'), to_regclass('cluster_membership'))), true));
+SELECT to_regclass('cluster_membership') IS NOT NULL AS served, to_regclass('schema_version') IS NOT NULL AS started,
+  to_regclass('namespace_metadata') IS NOT NULL AS begun, to_regclass('cluster_metadata_info') IS NOT NULL AS recorded
+\\gset
+\\if :started
+SELECT json_build_object('of', 'schema',
+  'version', coalesce(max(curr_version) FILTER (WHERE db_name = current_database()), ''),
+  'other', max(db_name) FILTER (WHERE db_name <> current_database()),
+  'mark', coalesce(obj_description(to_regclass('schema_version'), 'pg_class'), ''),
+  'tables', (SELECT count(*) FROM pg_tables WHERE schemaname = 'public'))
+FROM schema_version WHERE version_partition = 0;
+\\endif
+\\if :begun
+SELECT json_build_object('of', 'begun') FROM namespace_metadata LIMIT 1;
+\\endif
+\\if :recorded
+SELECT json_build_object('of', 'recorded', 'shards', sum((get_byte(data, at + more) & 127) << (7 * more)))
+FROM (SELECT data, get_byte(data, 1) + 3 AS at FROM cluster_metadata_info
+  ORDER BY cluster_name <> 'active' LIMIT 1) AS one, generate_series(0, 2) AS more
+WHERE more = 0 OR get_byte(data, at) > 127 AND (more = 1 OR get_byte(data, at + 1) > 127);
+\\endif
+\\if :served
 SELECT json_build_object('of', 'live', 'at', string_agg(DISTINCT rpc_address, ', ')) FROM cluster_membership
 WHERE last_heartbeat > now() AT TIME ZONE 'UTC' - interval '20 seconds';
 \\endif"""
@@ -289,9 +315,14 @@ def objection(question: Question, answer: str) -> Objection | None:
 
 
 def _old(facts: Mapping[str, Any]) -> Objection | None:
-    if facts["number"] >= OLDEST:
-        return None
-    return Objection(f"PostgreSQL {facts['version']} is too old", "Temporal needs 12 or newer", "upgrade the server")
+    """What no right there changes: the server's version, and what it has not."""
+    if facts["number"] < OLDEST:
+        why = "Temporal needs 12 or newer"
+        return Objection(f"PostgreSQL {facts['version']} is too old", why, "upgrade the server")
+    if not facts["gin"]:
+        why = "Temporal's visibility needs it"
+        return Objection("the server has no extension btree_gin", why, "allow or install it there")
+    return None
 
 
 def _missing(
@@ -309,23 +340,38 @@ def _missing(
 
 
 def _one(question: Question, there: Mapping[str, Any], name: str, found: Mapping[str, Section]) -> Objection | None:
-    """What speaks against a database that exists: nobody gets in, somebody else's, no rights in it."""
+    """What speaks against a database that exists."""
     if name not in there:
         return None
     section = found["store" if name == question.databases[0] else "visibility"]
-    if section.error:
+    inside = section.of("inside")
+    if not inside or (section.error and inside[0]["readable"]):
         return _refused(question, section.error, name)
-    mark, owner, user = str(there[name]["mark"]), there[name]["owner"], question.env["PGUSER"]
-    another = f"another name: --set backend.temporalConfig.postgres.database=…; or COMMENT ON DATABASE \"{name}\" IS " \
-        f"'{OWNER}{question.owner}'"  # fmt: skip
-    if mark.startswith(OWNER) and mark != OWNER + question.owner:
+    return (
+        _not_ours(question, there[name], section)
+        or _no_rights(question, there[name], inside[0])
+        or _wrong_schema(question, name, section)
+    )
+
+
+def _not_ours(question: Question, database: Mapping[str, Any], section: Section) -> Objection | None:
+    """Another release's by its mark, or one on which a Temporal works that is not known."""
+    name = database["name"]
+    marks = [str(database["mark"]), *(str(schema["mark"]) for schema in section.of("schema"))]
+    mark = next((mark for mark in marks if mark.startswith(OWNER)), "")
+    another = f"{ANOTHER}; or COMMENT ON DATABASE \"{name}\" IS '{OWNER}{question.owner}'"
+    if mark and mark != OWNER + question.owner:
         belongs = mark.removeprefix(OWNER)
         return Objection(f"database {name} belongs to {belongs}", "two Temporals destroy each other's data", another)
     live = [str(record["at"]) for record in section.of("live") if record["at"]]
-    if live and not mark.startswith(OWNER):
+    if live and not mark:
         why = f"it is not known to be {question.owner}'s; servers at {live[0]} reported within 20 s"
         return Objection(f"a Temporal works on database {name}", why, another)
-    inside = section.of("inside")[0]
+    return None
+
+
+def _no_rights(question: Question, database: Mapping[str, Any], inside: Mapping[str, Any]) -> Objection | None:
+    name, owner, user = database["name"], database["owner"], question.env["PGUSER"]
     rights = [("tables in schema public", inside["tables"]), ("schemas", inside["schemas"])]
     lacking = [right for right, has in rights if not has and not inside["started"]]
     if lacking or not inside["readable"]:
@@ -334,9 +380,32 @@ def _one(question: Question, there: Mapping[str, Any], name: str, found: Mapping
         return Objection(
             f"database {name} is somebody else's", why, f'ALTER DATABASE "{name}" OWNER TO "{user}", as {owner}'
         )
-    if name == question.databases[1] and not inside["gin"]:
+    return None
+
+
+def _wrong_schema(question: Question, name: str, section: Section) -> Objection | None:
+    """A schema that no migration brings to what the server knows."""
+    schema = section.of("schema")
+    if not schema:
+        return None
+    version, known = schema[0]["version"], question.schemas[question.databases.index(name)]
+    if not version and schema[0]["other"]:
+        why = f"it has the schema of {schema[0]['other']}: it was restored under another name"
         return Objection(
-            "the server has no extension btree_gin", "Temporal's visibility needs it", "allow or install it there"
+            f"the schema of database {name} has no version", why, f"UPDATE schema_version SET db_name = '{name}' there"
+        )
+    if version and known and databases.older(known, version):
+        why = f"it has schema {version}, which a newer server brought; this one knows {known}"
+        return Objection(f"database {name} is newer than the server", why, f"the newer server's image; or {ANOTHER}")
+    if version == "0.0" and section.of("begun"):
+        why = f"{schema[0]['tables']} tables and no version; Temporal's tool cannot go on, and no server ever ran on it"
+        remake = f'DROP DATABASE "{name}"; CREATE DATABASE "{name}" OWNER "{question.env["PGUSER"]}"'
+        return Objection(f"the first migration of database {name} was cut off", why, remake)
+    begun = next((str(record["shards"]) for record in section.of("recorded") if record["shards"]), question.shards)
+    if begun != question.shards:
+        why = f"numHistoryShards is {begun} for as long as it lives, {question.shards} is asked for"
+        return Objection(
+            f"database {name} was begun with other shards", why, f"{SETTINGS}.numHistoryShards={begun}; or {ANOTHER}"
         )
     return None
 

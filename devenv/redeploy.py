@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from devenv import apply, destroy, draw, external, lease, look, probe, proof, runlog, secret, watch
+from devenv import apply, destroy, draw, external, lease, look, nodes, probe, proof, runlog, secret, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.environment import Environment, Session, reach, with_chart
@@ -71,12 +71,16 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
     if drawn.plan.nothing_to_do and not how.fresh:
         proven = _outstanding(desired, session, screen, drawn, how)
         return Result(drawn.plan, drawn.plan.revision - 1, proven, time.monotonic() - started)
+    if not environment.settings.yes:
+        nodes.check(session.kube, drawn.wanted, drawn.seen.applied, drawn.snapshot)
     _images(environment, session, screen, drawn, given)
     apply.namespace(session.kube, desired.namespace)
     with lease.alone(session.kube, desired, screen, wait=how.wait) as taken:
         probe.ask(session, desired, screen, drawn.wanted)
-        if how.fresh and not how.reset_data and secret.ours(desired):
-            _password(environment, session, drawn, make=False)
+        if how.fresh and not how.reset_data:
+            _refuse_bound(environment, drawn.plan)
+            if secret.ours(desired):
+                _password(environment, session, drawn, make=False)
         if how.fresh:
             destroy.remove(desired, session, screen, delete_data=how.reset_data)
         if how.fresh or taken.waited or taken.over:
@@ -119,6 +123,7 @@ def _refuse(environment: Environment, plan: Plan) -> None:
     """What cannot be done, or leaves data behind unasked, ends here: nothing was touched yet."""
     desired = environment.desired
     where = f"release {desired.release} in namespace {desired.namespace}"
+    _refuse_bound(environment, plan)
     if plan.impossible:
         raise Refused(
             "this change cannot be made in place",
@@ -129,6 +134,17 @@ def _refuse(environment: Environment, plan: Plan) -> None:
     if plan.left_behind and not environment.settings.yes:
         raise Refused(
             "this change leaves data behind", where=where, why="; ".join(plan.left_behind), next="./inv redeploy --yes"
+        )
+
+
+def _refuse_bound(environment: Environment, plan: Plan) -> None:
+    desired = environment.desired
+    if plan.bound:
+        raise Refused(
+            "the database of this release does not let it change so",
+            where=f"release {desired.release} in namespace {desired.namespace}",
+            why="; ".join(plan.bound),
+            next="undo it, or begin with another database: --set backend.temporalConfig.postgres.database=…",
         )
 
 

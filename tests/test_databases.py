@@ -182,3 +182,39 @@ def test_on_a_terminal_only_a_yes_goes_on(monkeypatch: pytest.MonkeyPatch, typed
         return
     with pytest.raises(Refused):
         ask.confirm(screen, "Go on?", yes=False, where="here", command="inv db.reset")
+
+
+def server(shards: str, store: str = "1.19", visibility: str = "1.14", database: str = "t") -> list[dict[str, Any]]:
+    config = {"config.yaml": f"persistence:\n  numHistoryShards: {shards}\n"}
+    needs = {
+        **NEEDS,
+        "TEMPORAL_REQUIRES": store,
+        "VISIBILITY_REQUIRES": visibility,
+        "TEMPORAL_STORE_DATABASE": database,
+    }
+    return [
+        {"kind": "ConfigMap", "metadata": {"name": "c"}, "data": config},
+        workload("Deployment", "wait-for-schema", init="yes", **needs),
+    ]
+
+
+BOUND: dict[str, tuple[list[dict[str, Any]], str]] = {
+    "the same": (server("4"), ""),
+    "other shards": (server("512"), "numHistoryShards is 4 for the life of the database, not 512"),
+    "other shards on another database": (server("512", database="u"), ""),
+    "a newer server": (server("4", "1.20"), ""),
+    "an older server": (
+        server("4", "1.9"),
+        "the schema for temporal is 1.19, and the server only knows 1.9: a downgrade",
+    ),
+    "an older server's other schema": (server("4", "1.19", "1.13"), "the schema for visibility is 1.14"),
+    "an older server on another database": (server("4", "1.9", database="u"), ""),
+    "no Temporal any more": ([], ""),
+}
+
+
+@pytest.mark.parametrize(("after", "told"), BOUND.values(), ids=BOUND.keys())
+def test_a_database_does_not_let_change(after: list[dict[str, Any]], told: str) -> None:
+    before = server("4")
+    found = (*databases.fixed(before, after), *databases.downgraded(before, after))
+    assert (found[0] if found else "").startswith(told) if told else not found

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from devenv import paths
+from devenv import capacity, paths
 from devenv.clients import shell
 from devenv.cluster import programs
 
@@ -43,7 +43,7 @@ EXTERNAL: Values = {
     "backend": {"temporalConfig": {"postgres": {"secret": {"name": "managed"}}}},
 }
 
-# As in the document the project was made from, with the empty keys that it shows.
+# As in the document that the project was made from, character by character.
 SEED = """
 global:
   temporal:
@@ -62,7 +62,10 @@ backend:
         hostKey: "host"
         portKey: "port"
         usernameKey: "username"
+
+  # Temporal server config uses environment variable placeholders
   temporal:
+    # Must provide additionalEnv with all database configuration
     server:
       frontend:
         additionalEnv:
@@ -71,12 +74,28 @@ backend:
               secretKeyRef:
                 name: "managed-postgres-credentials"
                 key: "host"
+          - name: TEMPORAL_VISIBILITY_HOST
+            valueFrom:
+              secretKeyRef:
+                name: "managed-postgres-credentials"
+                key: "host"
           - name: TEMPORAL_STORE_PORT
             value: "5432"
-          - name: TEMPORAL_STORE_USER
-            value: "postgres"
+          - name: TEMPORAL_VISIBILITY_PORT
+            value: "5432"
+          - name: TEMPORAL_STORE_DATABASE
+            value: "temporal"
           - name: TEMPORAL_VISIBILITY_DATABASE
             value: "temporal_visibility"
+          - name: TEMPORAL_STORE_USER
+            value: "postgres"
+          - name: TEMPORAL_VISIBILITY_USER
+            value: "postgres"
+          - name: TEMPORAL_STORE_PASSWORD
+            valueFrom:
+              secretKeyRef:
+                name: "managed-postgres-credentials"
+                key: "password"
           - name: TEMPORAL_VISIBILITY_STORE_PASSWORD
             valueFrom:
               secretKeyRef:
@@ -242,6 +261,10 @@ def test_values_that_the_chart_does_not_know_are_refused_by_path(path: str, valu
     assert says in refusal(merged(EXTERNAL, *(at(path, value) for path, value, _ in UNKNOWN)))
 
 
+TO_ANOTHER = {"name": "TEMPORAL_STORE_DATABASE", "value": "other"}
+TWO_CAS = {"mode": "verify-full", "caSecret": {"name": "one"}, "caConfigMap": {"name": "two"}}
+
+
 @pytest.mark.parametrize(
     ("values", "says"),
     [
@@ -255,6 +278,38 @@ def test_values_that_the_chart_does_not_know_are_refused_by_path(path: str, valu
             merged(INTERNAL, at("backend.postgresql.existingSecret", None)),
             "kubectl create secret generic backend-postgresql --namespace devenv",
             id="the internal database's Secret, with the line to paste",
+        ),
+        pytest.param(
+            merged(EXTERNAL, at("backend.temporalConfig.postgres", {"host": "db.example", "secret": {"name": None}})),
+            "name the Secret of an external one in backend.temporalConfig.postgres.secret.name",
+            id="a host, and no Secret with its password",
+        ),
+        pytest.param(
+            {"backend": {"temporalConfig": {"postgres": {"port": 6432}}}, **at("global.temporal.enabled", True)},
+            "set global.postgresql.enabled=true for the internal PostgreSQL, or name the Secret",
+            id="neither a host nor a Secret",
+        ),
+        pytest.param(
+            merged(EXTERNAL, at("backend.temporal.server.additionalEnv", [TO_ANOTHER])),
+            'server.additionalEnv sets TEMPORAL_STORE_DATABASE to "other", and the schema is made in "temporal": set '
+            "backend.temporalConfig.postgres.database",
+            id="another database in the one list",
+        ),
+        pytest.param(
+            merged(EXTERNAL, at("backend.temporal.server.worker.additionalEnv", [TO_ANOTHER])),
+            'backend.temporal.server.worker.additionalEnv sets TEMPORAL_STORE_DATABASE to "other"',
+            id="another database for one service",
+        ),
+        pytest.param(
+            merged(EXTERNAL, at("backend.temporalConfig.postgres.tls", {"caConfigMap": {"name": "ca"}})),
+            'names a CA ("ca"), and mode is "require", which does not look at it. Set '
+            "backend.temporalConfig.postgres.tls.mode=verify-full",
+            id="a CA that nobody would look at",
+        ),
+        pytest.param(
+            merged(EXTERNAL, at("backend.temporalConfig.postgres.tls", TWO_CAS)),
+            'names two CAs: caSecret.name is "one", caConfigMap.name is "two"',
+            id="two CAs",
         ),
         pytest.param(merged(INTERNAL, at("backend.image.tag", "")), "backend.image.tag is empty", id="no tag"),
         pytest.param(
@@ -331,6 +386,58 @@ def test_additional_variables_win_by_name() -> None:
     assert worker["TEMPORAL_STORE_HOST"]["value"] == "backend-postgresql"
 
 
+ONE_LIST = yaml.safe_load(SEED)["backend"]["temporal"]["server"]["frontend"]["additionalEnv"]
+# Every way to name one and the same database. The same ten variables come of each.
+WAYS: dict[str, Values] = {
+    "the seed's list for one service, null for the others": yaml.safe_load(SEED),
+    "one list for all four": merged(
+        at("backend.temporal.server.additionalEnv", ONE_LIST),
+        at("backend.temporalConfig.postgres.secret.name", "managed-postgres-credentials"),
+    ),
+    "the same list four times": merged(
+        at("backend.temporal.server", {service: {"additionalEnv": ONE_LIST} for service in SERVICES}),
+        at("backend.temporalConfig.postgres.secret.name", "managed-postgres-credentials"),
+    ),
+    "no list at all": at("backend.temporalConfig.postgres.secret.name", "managed-postgres-credentials"),
+    "the Secret by its other name": at("backend.temporalConfig.database.existingSecret", "managed-postgres-credentials"),
+    "the Secret by both names": at(
+        "backend.temporalConfig",
+        {"database": {"existingSecret": "managed-postgres-credentials"},
+         "postgres": {"secret": {"name": "managed-postgres-credentials"}}},
+    ),
+    "the host by value": at(
+        "backend.temporalConfig",
+        {"database": {"existingSecret": "managed-postgres-credentials"}, "postgres": {"host": "db.example", "port": 5432}},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("values", WAYS.values(), ids=WAYS.keys())
+def test_however_the_database_is_named_all_four_services_and_the_job_find_it(values: Values) -> None:
+    objects = render(merged(at("global.temporal.enabled", True), values))
+    job = one(objects, "Job", "backend-temporal-schema-setup")["spec"]["template"]["spec"]["containers"][0]
+    kept = {"host": "db.example", "port": "5432", "username": "postgres", "password": "secret"}
+
+    def read(container: Object) -> dict[str, str]:
+        found = {}
+        for name, entry in variables(container).items():
+            if name in VARIABLES:
+                reference = (entry.get("valueFrom") or {}).get("secretKeyRef", {})
+                assert reference.get("name", "managed-postgres-credentials") == "managed-postgres-credentials"
+                found[name] = kept[reference["key"]] if reference else entry["value"]
+        return found
+
+    expected = {
+        **{f"TEMPORAL_{store}_{field}": value for store in ("STORE", "VISIBILITY")
+           for field, value in (("HOST", "db.example"), ("PORT", "5432"), ("USER", "postgres"))},
+        "TEMPORAL_STORE_DATABASE": "temporal", "TEMPORAL_VISIBILITY_DATABASE": "temporal_visibility",
+        "TEMPORAL_STORE_PASSWORD": "secret", "TEMPORAL_VISIBILITY_STORE_PASSWORD": "secret",
+    }  # fmt: skip
+    assert read(job) == expected
+    for service in SERVICES:
+        assert read(server(objects, service)) == expected
+
+
 def test_external_connection_honours_all_four_keys() -> None:
     keys = {"passwordKey": "pw", "hostKey": "address", "portKey": "number", "usernameKey": "login"}
     container = server(render(merged(EXTERNAL, at("backend.temporalConfig.postgres.secret", keys))), "matching")
@@ -394,6 +501,29 @@ def test_one_setting_drives_tls_of_job_servers_and_backend(values: Values, mode:
         assert mounted - {"data"} == {volume["name"] for volume in pod.get("volumes", [])}, name
         if pod["containers"][0]["name"] in ("schema", "temporal", "backend"):
             assert ("postgresql-ca" in mounted) == (mode == "verify-full"), name
+
+
+@pytest.mark.parametrize(
+    ("tls", "volume"),
+    [
+        ({}, {"secret": {"secretName": "managed", "items": [{"key": "ca.crt", "path": "ca.crt"}]}}),
+        (
+            {"caSecret": {"name": "ca", "key": "root.pem"}},
+            {"secret": {"secretName": "ca", "items": [{"key": "root.pem", "path": "ca.crt"}]}},
+        ),
+        (
+            {"caConfigMap": {"name": "bundle"}},
+            {"configMap": {"name": "bundle", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+        ),
+    ],
+    ids=["the Secret of the database", "a Secret of its own", "a ConfigMap"],
+)
+def test_the_ca_is_taken_from(tls: Values, volume: Object) -> None:
+    objects = render(merged(EXTERNAL, at("backend.temporalConfig.postgres.tls", {"mode": "verify-full", **tls})))
+    reading = [pod for _, pod in pods(objects) for each in pod.get("volumes", []) if each["name"] == "postgresql-ca"]
+    assert len(reading) == 4 + 1 + 1
+    for pod in reading:
+        assert {"name": "postgresql-ca", **volume} in pod["volumes"]
 
 
 def test_internal_schema_is_a_plain_job_that_nobody_cuts_off() -> None:
@@ -574,6 +704,17 @@ def test_everything_fits_a_laptop() -> None:
             memory += int(requests["memory"].removesuffix("Mi"))
     assert cpu <= 500
     assert memory <= 1200
+
+
+def test_production_requests_what_the_seed_says() -> None:
+    profile = yaml.safe_load((paths.PROJECT / "profiles/production.yaml").read_text())
+    objects = render(merged(EXTERNAL, profile["values"]))
+    lasting = [each for each in objects if each["kind"] != "Job"]
+    coming = [one for one in capacity.coming(lasting, {}) if "-temporal-" in one.name]
+    assert len(coming) == 10
+    assert sum(one.wants.cpu for one in coming) == pytest.approx(8.5)
+    assert sum(one.wants.memory for one in coming) == pytest.approx(8.5e9)
+    assert config(objects)["persistence"]["numHistoryShards"] == 512
 
 
 def test_data_outlives_the_release() -> None:

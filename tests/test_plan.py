@@ -134,11 +134,6 @@ def stateful(storage: str) -> dict[str, Any]:
 
 IMPOSSIBLE = {
     "a volume template that changes": (stateful("2Gi"), stateful("1Gi"), "StatefulSet/db: spec.volumeClaimTemplates"),
-    "another number of shards": (
-        config("a", False, **{"config.yaml": "persistence:\n  numHistoryShards: 512\n"}),
-        config("a", False, **{"config.yaml": "persistence:\n  numHistoryShards: 4\n"}),
-        "numHistoryShards is 4",
-    ),
 }
 
 

@@ -29,6 +29,8 @@ QUESTION = Question(
     "devenv/backend",
     60,
     "other/mine",
+    ("1.19", "1.14"),
+    "4",
 )
 
 
@@ -49,6 +51,7 @@ def test_all_of_the_question_comes_from_the_rendered_schema_job() -> None:
     }
     assert question.databases == ("temporal", "temporal_visibility")
     assert (question.admin, question.need) == ("postgres", 4 * (10 + 5))
+    assert (question.schemas, question.shards) == (("1.19", "1.14"), "4")
     assert question.where == "PostgreSQL at db.example.com:5432, from devenv/managed"
 
 
@@ -99,20 +102,21 @@ def test_what_is_remembered_tells_questions_apart_and_is_made_of_nothing_secret(
         QUESTION.key("v2"),
         replace(QUESTION, need=61).key("v1"),
         replace(QUESTION, ca="x").key("v1"),
+        replace(QUESTION, schemas=("1.20", "1.14")).key("v1"),
+        replace(QUESTION, shards="512").key("v1"),
         replace(QUESTION, env={**QUESTION.env, "PGSSLMODE": "disable"}).key("v1"),
     )
-    assert len({key, *others}) == 5
+    assert len({key, *others}) == 7
 
 
 SERVER: dict[str, Any] = {"of": "server", "number": 180006, "version": "18.6", "limit": 100, "reserved": 3}
-SERVER |= {"others": 5, "createdb": True, "role_limit": -1}
+SERVER |= {"others": 5, "gin": True, "createdb": True, "role_limit": -1}
 INSIDE: dict[str, Any] = {
     "of": "inside",
     "tables": True,
     "schemas": True,
     "started": True,
     "readable": True,
-    "gin": True,
 }
 OURS = "devenv owner: devenv/backend"
 
@@ -150,6 +154,20 @@ def good(server: dict[str, Any] | None = None, databases: list[Any] | None = Non
     )
 
 
+def schema(version: str, **more: Any) -> dict[str, Any]:
+    return {"of": "schema", "version": version, "other": None, "mark": "", "tables": 2, **more}
+
+
+def inside(store: list[Any], visibility: list[Any] | None = None) -> str:
+    """Both databases are there, and hold these records."""
+    return answer(
+        admin=[SERVER, *BOTH],
+        store=[{**INSIDE, "name": "temporal"}, *store],
+        visibility=[{**INSIDE, "name": "temporal_visibility"}, *(visibility or [])],
+    )
+
+
+LIVE = {"of": "live", "at": "10.1.2.3"}
 SERVES: dict[str, str] = {
     "both databases are there": good(),
     "neither is, and the role may make them": answer(admin=[SERVER], **NONE_THERE),
@@ -163,6 +181,11 @@ SERVES: dict[str, str] = {
     "they are empty, and the role's own": good(started=False),
     "they are marked as ours": good(databases=[database("temporal", mark=OURS), database("temporal_visibility")]),
     "just enough connections": good({"limit": 68}),
+    "an older schema, to be migrated": inside([schema("1.9")], [schema("1.2")]),
+    "a schema that was set up and no more": inside([schema("0.0")]),
+    "a first migration that can go on": inside([schema("0.0", tables=9)]),
+    "as many shards as it was begun with": inside([schema("1.19"), {"of": "recorded", "shards": 4}]),
+    "our own servers work there, marked at a table": inside([schema("1.19", mark=OURS), LIVE]),
 }
 
 
@@ -277,6 +300,37 @@ OBJECTIONS: dict[str, tuple[str, str, str]] = {
         "database temporal is somebody else's",
         'ALTER DATABASE "temporal" OWNER TO "app", as root',
     ),
+    "another release's, marked at a table": (
+        inside([schema("1.19", mark="devenv owner: other/backend")]),
+        "database temporal belongs to other/backend",
+        "postgres.database=",
+    ),
+    "newer than the server": (
+        inside([schema("1.20")]),
+        "database temporal is newer than the server",
+        "the newer server's image",
+    ),
+    "newer for visibility": (inside([schema("1.19")], [schema("1.15")]), "temporal_visibility is newer", "image"),
+    "begun with other shards": (
+        inside([schema("1.19"), {"of": "recorded", "shards": 512}]),
+        "begun with other shards",
+        "numHistoryShards=512",
+    ),
+    "a first migration that was cut off": (
+        inside([schema("0.0", tables=12), {"of": "begun"}]),
+        "the first migration of database temporal was cut off",
+        'DROP DATABASE "temporal"; CREATE DATABASE "temporal" OWNER "app"',
+    ),
+    "restored under another name": (
+        inside([schema("", other="prod")]),
+        "has no version",
+        "SET db_name = 'temporal'",
+    ),
+    "somebody else's tables, which may not be read": (
+        good(readable=False) + "psql:<stdin>:22: ERROR:  permission denied for table schema_version\nfailed\n",
+        "database temporal is somebody else's",
+        "OWNER TO",
+    ),
     "somebody else's tables": (good(readable=False), "database temporal is somebody else's", "OWNER TO"),
     "no way in": (
         answer(
@@ -285,7 +339,7 @@ OBJECTIONS: dict[str, tuple[str, str, str]] = {
         "may not connect",
         "GRANT",
     ),
-    "no extension": (good(gin=False), "no extension btree_gin", "install"),
+    "no extension": (good({"gin": False}), "no extension btree_gin", "install"),
     "too few connections": (good({"limit": 67}), "may open 60, 59 are free", "maxConns"),
     "too few for the role": (good({"role_limit": 20}), "may open 60, 20 are free", "maxConns"),
     "too few for a database": (

@@ -105,7 +105,7 @@ def test_an_image_that_is_not_to_be_had_is_refused_and_the_pod_goes(api: FakeApi
 
 
 SERVER = {"of": "server", "number": 180006, "version": "18.6", "limit": 200, "reserved": 3, "others": 0}
-SERVER |= {"createdb": True, "role_limit": -1}
+SERVER |= {"gin": True, "createdb": True, "role_limit": -1}
 NO_DATABASE = 'psql: error: FATAL:  database "x" does not exist\nfailed'
 SERVES = f"in admin\n{json.dumps(SERVER)}\nin store\n{NO_DATABASE}\nin visibility\n{NO_DATABASE}\n"
 WRONG = 'in admin\npsql: error: FATAL:  password authentication failed for user "postgres"\nfailed\n'

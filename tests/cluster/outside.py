@@ -5,6 +5,9 @@ from __future__ import annotations
 import ipaddress
 import json
 import os
+import re
+import shutil
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,12 +16,15 @@ from typing import Any
 
 import pytest
 
+from devenv import paths
 from devenv.clients import shell
+from devenv.cluster import fetch, store
+from devenv.errors import Refused
 from tests.cluster.conftest import Environment
 
 IMAGE = "devenv.local/postgres:18.6"
 NOBODY = ("setpriv", "--reuid=nobody", "--clear-groups", "env", "HOME=/tmp")
-PORT = 25999
+SUPERUSER = "rdsadmin"
 START = """set -eu
 umask 077
 initdb --pgdata=/data/db --username=postgres --encoding=UTF8 --locale=C --auth=trust >/dev/null
@@ -37,6 +43,13 @@ class Server:
         output = self.run(text)
         assert output.code == 0, output.stderr
         return output.stdout.strip()
+
+
+def outward(env: Environment, name: str, address: str, port: int) -> None:
+    """A Service for a server outside the cluster, so that it has a name."""
+    ends: dict[str, Any] = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": name}}
+    ends["subsets"] = [{"addresses": [{"ip": address}], "ports": [{"port": port}]}]
+    apply(env, service(name, port, {}), ends)
 
 
 def start(env: Environment, name: str, *arguments: str) -> Server:
@@ -69,8 +82,12 @@ def start(env: Environment, name: str, *arguments: str) -> Server:
     }
     apply(env, pod, service(name, 5432, {"app": name}))
     env.kubectl("wait", "--for=condition=Ready", f"pod/{name}", "--timeout=120s")
-    psql = ("exec", "-i", name, "--", "psql", "-h", "/tmp", "-U", "postgres", "-XAtq", "-v", "ON_ERROR_STOP=1")
-    return Server(lambda text: env.inv("kubectl", "--", *psql, stdin=text))
+    return asking(env, name)
+
+
+def asking(env: Environment, name: str, database: str = "postgres") -> Server:
+    psql = ("psql", "-h", "/tmp", "-U", "postgres", "-d", database, "-XAtq", "-v", "ON_ERROR_STOP=1")
+    return Server(lambda text: env.inv("kubectl", "--", "exec", "-i", name, "--", *psql, stdin=text))
 
 
 def service(name: str, target: int, selector: dict[str, str]) -> dict[str, Any]:
@@ -96,13 +113,62 @@ def host(api_server: str) -> str:
     return next(str(address) for address in inside.network.hosts() if address != inside.ip)
 
 
-def programs() -> Path:
-    """A PostgreSQL of the distribution, which has TLS. Skips where there is none."""
-    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/postgres"))
-    missing = [name for name in ("openssl", "setpriv") if shell.which(name) is None]
-    if not found or missing:
-        pytest.skip(f"no server with TLS on this machine: apt-get install postgresql {' '.join(missing)}")
-    return found[-1].parent
+@dataclass(frozen=True)
+class Programs:
+    """A PostgreSQL with TLS, which ours has not, and openssl: the distribution's, unpacked and not installed. `folder`
+    holds the server's programs, `root` all that was unpacked."""
+
+    root: Path
+    folder: Path
+    psql: Path
+    openssl: Path
+
+    def below(self, root: Path) -> Programs:
+        """The same, copied to where everybody may read them: the server does not run as root."""
+        shutil.copytree(self.root, root, symlinks=True, dirs_exist_ok=True)
+        place = {name: root / path.relative_to(self.root) for name, path in vars(self).items()}
+        return Programs(**place)
+
+    @property
+    def env(self) -> dict[str, str]:
+        folders = fetch.library_folders(self.root / "postgresql")
+        return {"LD_LIBRARY_PATH": ":".join(map(str, folders))}
+
+
+def programs() -> Programs:
+    """Fetched once. Skips where there is no apt-get, never in CI."""
+    try:
+        root = store.make(
+            paths.cache() / "tests/postgresql", _fetch, what="a PostgreSQL with TLS", waits=lambda _: None
+        )
+    except Refused as refused:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"{refused.what}: {refused.next}")
+    server = next((root / "postgresql").rglob("bin/initdb"))
+    return Programs(root, server.parent, root / "psql/bin/psql", root / "openssl/bin/openssl")
+
+
+def _fetch(into: Path) -> None:
+    version = _version()
+    for name, package, program in (
+        ("postgresql", f"postgresql-{version}", "postgres"),
+        ("psql", f"postgresql-client-{version}", "psql"),
+        ("openssl", "openssl", "openssl"),
+    ):
+        fetch.package(package, program, into / name, lambda _: None)
+
+
+def _version() -> str:
+    """The distribution's PostgreSQL."""
+    for update in (False, True):
+        if update:
+            shell.run(["apt-get", "update"])
+        output = shell.run(["apt-cache", "depends", "postgresql"])
+        found = re.search(r"Depends: postgresql-(\d+)$", output.stdout, re.M)
+        if found:
+            return found.group(1)
+    raise Refused("this distribution has no package postgresql", where="apt-cache", why=output.last_line, next="")
 
 
 @dataclass(frozen=True)
@@ -110,6 +176,7 @@ class Certificates:
     """A CA and what it signed: servers' certificates by the name of their file."""
 
     folder: Path
+    programs: Programs
 
     def make(self, name: str, host: str, days: int = 5, ca: str = "ca") -> None:
         at = self.folder / name
@@ -124,7 +191,8 @@ class Certificates:
         return (self.folder / f"{name}.crt").read_text()
 
     def _openssl(self, *words: str | Path) -> None:
-        output = shell.run(["openssl", *words], cwd=self.folder)
+        conf = self.programs.root / "openssl/root/etc/ssl/openssl.cnf"
+        output = shell.run([self.programs.openssl, *words], cwd=self.folder, env={"OPENSSL_CONF": str(conf)})
         assert output.code == 0, output.stderr
 
 
@@ -133,42 +201,41 @@ def _key(at: Path) -> tuple[str | Path, ...]:
 
 
 @contextmanager
-def managed(data: Path, address: str, certificates: Certificates, *settings: str) -> Iterator[Server]:
-    """A server outside the cluster that admits nobody without TLS. Its certificate is server.crt in its folder, which is
-    not below pytest's own: that one is closed to others whenever a pytest starts."""
-    binaries = programs()
+def managed(data: Path, address: str, port: int, certificates: Certificates, *settings: str) -> Iterator[Server]:
+    """A server outside the cluster as managed ones are: it admits nobody without TLS, and `postgres` is no superuser.
+
+    Its certificate is server.crt in its folder, which is not below pytest's own: that one is closed to others whenever a
+    pytest starts.
+    """
     data.chmod(0o700)
     use(certificates, data, "good")
+    programs = certificates.programs.below(data / "programs")
 
     def run(*words: str | Path, stdin: str = "") -> shell.Output:
-        return shell.run([*NOBODY, *words], stdin=stdin, timeout=60)
+        return shell.run([*NOBODY, *words], stdin=stdin, timeout=60, env=programs.env)
 
     os.chown(data, 65534, 65534)
-    made = run(
-        binaries / "initdb", "-D", data / "db", "-U", "postgres", "--auth=trust", "--encoding=UTF8", "--locale=C"
-    )
+    with_locale = ("--auth=trust", "--encoding=UTF8", "--locale=C")
+    made = run(programs.folder / "initdb", "-D", data / "db", "-U", SUPERUSER, *with_locale)
     assert made.code == 0, made.stderr
     (data / "db/pg_hba.conf").write_text("local all all trust\nhostssl all all all scram-sha-256\n")
-    options = [
-        "-p",
-        str(PORT),
-        "-c",
-        f"listen_addresses={address}",
-        "-c",
-        f"unix_socket_directories={data}",
-        "-c",
-        "ssl=on",
-    ]
-    options += ["-c", f"ssl_cert_file={data}/server.crt", "-c", f"ssl_key_file={data}/server.key"]
-    options += [word for setting in settings for word in ("-c", setting)]
-    control = (binaries / "pg_ctl", "-D", data / "db", "-w", "-l", data / "log")
-    began = run(*control, "-o", " ".join(options), "start")
+    options = [f"listen_addresses={address}", f"port={port}", f"unix_socket_directories={data}", "ssl=on"]
+    options += [f"ssl_cert_file={data}/server.crt", f"ssl_key_file={data}/server.key", *settings]
+    control = (programs.folder / "pg_ctl", "-D", data / "db", "-w", "-l", data / "log")
+    began = run(*control, "-o", " ".join(f"-c {option}" for option in options), "start")
     assert began.code == 0, (data / "log").read_text() if (data / "log").exists() else began.stderr
-    psql = (binaries / "psql", "-h", data, "-p", str(PORT), "-U", "postgres", "-d", "postgres", "-XAtq")
+    psql = (programs.psql, "-h", data, "-p", str(port), "-U", SUPERUSER, "-d", "postgres", "-XAtq")
+    server = Server(lambda text: run(*psql, "-v", "ON_ERROR_STOP=1", stdin=text))
     try:
-        yield Server(lambda text: run(*psql, "-v", "ON_ERROR_STOP=1", stdin=text))
+        server.sql("CREATE ROLE rds_superuser; CREATE ROLE postgres LOGIN CREATEDB CREATEROLE IN ROLE rds_superuser;")
+        yield server
     finally:
         run(*control, "-m", "immediate", "stop")
+
+
+def free_port(address: str) -> int:
+    with socket.create_server((address, 0)) as listener:
+        return int(listener.getsockname()[1])
 
 
 def use(certificates: Certificates, data: Path, name: str) -> None:

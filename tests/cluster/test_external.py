@@ -205,6 +205,49 @@ def test_the_one_cause_is_named_where(
     assert "pass-word" not in json.dumps(failure)
 
 
+def test_databases_of_somebody_else_are_refused_with_what_mends_it(
+    second: Environment, beside: Environment, server: Server
+) -> None:
+    server.sql("CREATE DATABASE foreigners; CREATE DATABASE foreigners_visibility;")
+    role(server, "guest", "pass-word", "")
+    outside.secret(beside, "other", host="plain", port="5432", username="guest", password="pass-word")
+    words = (*OFF, "--set", "backend.temporalConfig.postgres.database=foreigners")
+    for name in ("foreigners", "foreigners_visibility"):
+        failure = refused(second, f"{beside.namespace}/other", *words)
+        assert failure["reason"] == f"database {name} is somebody else's"
+        statement, _, who = failure["hint"].partition(", as ")
+        assert who == "postgres"
+        server.sql(f"{statement};")
+    server.sql("DROP DATABASE foreigners_visibility;")
+    assert refused(second, f"{beside.namespace}/other", *words)["reason"] == "the role may not create databases"
+
+
+@pytest.fixture(scope="module")
+def bare(beside: Environment) -> Server:
+    """As some managed ones are: no database `postgres`, and no extension until it is allowed."""
+    made = outside.start(beside, "bare", "-c", "max_connections=150")
+    role(made, "app", CARRIED, "CREATEDB")
+    made.sql("ALTER SYSTEM SET extension_control_path = '/nowhere'; SELECT pg_reload_conf();")
+    made.sql("\\connect template1\nALTER DATABASE postgres RENAME TO defaultdb;")
+    outside.secret(beside, "bare", host="bare", username="app", password=CARRIED)
+    return outside.asking(beside, "bare", "defaultdb")
+
+
+def test_a_server_without_a_database_postgres_and_without_an_extension_is_named(
+    make_environment: Callable[[str], Environment], second: Environment, beside: Environment, bare: Server
+) -> None:
+    named = f"{beside.namespace}/bare"
+    failure = refused(second, named, *OFF)
+    assert failure["reason"] == "there is no database of that name"
+    assert failure["hint"].endswith("backend.temporalConfig.postgres.adminDatabase=defaultdb")
+    words = (*OFF, *failure["hint"].partition(": ")[2].split())
+    assert refused(second, named, *words)["reason"] == "the server has no extension btree_gin"
+    bare.sql("ALTER SYSTEM RESET extension_control_path; SELECT pg_reload_conf();")
+    env = make_environment("defaultdb")
+    assert answer(env, named, "redeploy", *words)["workflow"]
+    assert env.inv("destroy").code == 0
+
+
 @pytest.fixture(scope="module")
 def silent(beside: Environment, running: Any) -> Iterator[str]:
     """A Secret for a host that takes connections and never says a word."""
@@ -285,8 +328,7 @@ def test_destroy_removes_the_copy_and_leaves_the_source(env: Environment, beside
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory, beside: Environment) -> Certificates:
-    outside.programs()
-    made = Certificates(tmp_path_factory.mktemp("certificates"))
+    made = Certificates(tmp_path_factory.mktemp("certificates"), outside.programs())
     host = f"managed.{beside.namespace}.svc"
     made.make("good", host)
     made.make("elsewhere", "elsewhere.example.com")
@@ -299,12 +341,11 @@ def certificates(tmp_path_factory: pytest.TempPathFactory, beside: Environment) 
 def managed(beside: Environment, certificates: Certificates, running: Any) -> Iterator[tuple[Server, Path]]:
     """As managed ones are: outside the cluster, TLS forced, a role that may nearly nothing, databases made for it."""
     address = outside.host(running.server)
-    ends: dict[str, Any] = {"apiVersion": "v1", "kind": "Endpoints", "metadata": {"name": "managed"}}
-    ends["subsets"] = [{"addresses": [{"ip": address}], "ports": [{"port": outside.PORT}]}]
-    outside.apply(beside, outside.service("managed", outside.PORT, {}), ends)
+    port = outside.free_port(address)
+    outside.outward(beside, "managed", address, port)
     with (
         tempfile.TemporaryDirectory(prefix="devenv-test-") as folder,
-        outside.managed(Path(folder), address, certificates, "max_connections=100") as server,
+        outside.managed(Path(folder), address, port, certificates, "max_connections=100") as server,
     ):
         role(server, "tenant", CARRIED, "NOCREATEDB")
         server.sql("CREATE DATABASE temporal OWNER tenant;")
@@ -359,4 +400,6 @@ def test_a_workflow_runs_on_a_managed_server_over_verified_tls(
     )
     assert ssl == "t"
     assert answer(env, f"{beside.namespace}/managed", "plan", *VERIFY)["nothingToDo"]
+    assert env.inv("destroy").code == 0
+    assert answer(env, f"{beside.namespace}/managed", "redeploy", *VERIFY)["workflow"]  # migrated, and no CREATEDB
     assert env.inv("destroy").code == 0

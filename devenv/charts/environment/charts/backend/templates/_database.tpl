@@ -8,7 +8,7 @@
 {{- if ((.Values.global).temporal).enabled }}true{{ end }}
 {{- end }}
 
-{{/* The connection as YAML: host, port, user, password as the right side of environment entries; tls, caSecret, database. */}}
+{{/* The connection as YAML: host, port, user, password as the right side of environment entries; tls, ca, database. */}}
 {{- define "backend.connection" -}}
 {{- $postgres := (.Values.temporalConfig).postgres | default dict }}
 {{- if include "backend.internal" . }}
@@ -36,10 +36,14 @@ user: {value: {{ $postgres.username | default "postgres" | quote }}}
 password: {valueFrom: {secretKeyRef: {name: {{ $secret | quote }}, key: {{ $keys.passwordKey | default "password" | quote }}}}}
 defaultPort: {{ $postgres.port | default 5432 | toString | quote }}
 defaultUser: {{ $postgres.username | default "postgres" | quote }}
-{{- $mode := ($postgres.tls).mode }}
-tls: {{ kindIs "bool" $mode | ternary "off" ($mode | default "require") | quote }}
-{{- $ca := ($postgres.tls).caSecret | default dict }}
-caSecret: {name: {{ $ca.name | default $secret | quote }}, key: {{ $ca.key | default "ca.crt" | quote }}}
+{{- $tls := $postgres.tls | default dict }}
+{{- $mode := kindIs "bool" $tls.mode | ternary "off" ($tls.mode | default "require") }}
+{{- $map := $tls.caConfigMap | default dict }}
+{{- $ca := $tls.caSecret | default dict }}
+{{- if $map.name }}{{ $ca = $map }}{{ end }}
+{{- include "backend.oneCa" (list $mode $tls) }}
+tls: {{ $mode | quote }}
+ca: {kind: {{ empty $map.name | ternary "secret" "configMap" }}, name: {{ $ca.name | default $secret | quote }}, key: {{ $ca.key | default "ca.crt" | quote }}}
 {{- end }}
 database: {{ $postgres.database | default "temporal" | quote }}
 adminDatabase: {{ $postgres.adminDatabase | default "postgres" | quote }}
@@ -83,12 +87,25 @@ and add: --set backend.postgresql.existingSecret=%s` $name $namespace $name $nam
 {{- end }}
 {{- end }}
 
+{{/* A CA that nobody would look at is a mistake: `list mode tls` */}}
+{{- define "backend.oneCa" -}}
+{{- $path := "backend.temporalConfig.postgres.tls" }}
+{{- $secret := ((index . 1).caSecret).name }}
+{{- $map := ((index . 1).caConfigMap).name }}
+{{- if and $secret $map }}
+{{- fail (printf "%s names two CAs: caSecret.name is %q, caConfigMap.name is %q. Set one of them" $path $secret $map) }}
+{{- end }}
+{{- if and (or $secret $map) (ne (index . 0) "verify-full") }}
+{{- fail (printf "%s names a CA (%q), and mode is %q, which does not look at it. Set %s.mode=verify-full, or no CA" $path (or $secret $map) (index . 0) $path) }}
+{{- end }}
+{{- end }}
+
 {{- define "backend.caVolume" -}}
 {{- if eq .tls "verify-full" }}
 - name: postgresql-ca
-  secret:
-    secretName: {{ .caSecret.name | quote }}
-    items: [{key: {{ .caSecret.key | quote }}, path: ca.crt}]
+  {{ .ca.kind }}:
+    {{ eq .ca.kind "secret" | ternary "secretName" "name" }}: {{ .ca.name | quote }}
+    items: [{key: {{ .ca.key | quote }}, path: ca.crt}]
 {{- end }}
 {{- end }}
 

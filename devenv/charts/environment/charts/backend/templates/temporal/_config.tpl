@@ -71,6 +71,20 @@ dynamicConfigClient: {filepath: /etc/temporal/dynamic/dynamic_config.yaml, pollI
 {{- end }}
 {{- end }}
 
+{{/* additionalEnv may name another way to the databases (a proxy), but no other databases than the schema Job migrates:
+`dict` of "database" and the lists by their place under backend.temporal. */}}
+{{- define "temporal.sameDatabases" -}}
+{{- $names := dict "TEMPORAL_STORE_DATABASE" .database "TEMPORAL_VISIBILITY_DATABASE" (printf "%s_visibility" .database) }}
+{{- range $place, $entries := omit . "database" }}
+{{- range $entries | default list }}
+{{- $wanted := get $names .name }}
+{{- if and $wanted (not .valueFrom) (ne (.value | default "") $wanted) }}
+{{- fail (printf "backend.temporal.%s.additionalEnv sets %s to %q, and the schema is made in %q: set backend.temporalConfig.postgres.database (the other one is <database>_visibility), or leave the entry out" $place .name (.value | default "") $wanted) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* What the schema scripts need beside that */}}
 {{- define "temporal.schemaEnv" -}}
 {{- $connection := include "backend.connection" . | fromYaml }}

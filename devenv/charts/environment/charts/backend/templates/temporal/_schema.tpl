@@ -27,6 +27,8 @@ template:
         args: [{{ printf "%s\n%s" (.Files.Get "scripts/versions.sh") (.Files.Get "scripts/schema-setup.sh") | quote }}]
         env: {{- include "temporal.databaseEnv" . | trim | nindent 10 }}
           {{- include "temporal.schemaEnv" . | nindent 10 }}
+          - {name: HISTORY_SHARDS, value: {{ (((.Values.temporal).server).config).numHistoryShards | default 4 | int | toString | quote }}}
+          - {name: INTERNAL, value: {{ include "backend.internal" . | quote }}}
           - {name: ADMIN_DATABASE, value: {{ $connection.adminDatabase | quote }}}
           - {name: OWNER, value: {{ (.Values.temporalConfig).owner | default (printf "%s/%s" .Release.Namespace .Release.Name) | quote }}}
           {{- range $database := list "temporal" "visibility" }}
