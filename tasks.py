@@ -67,6 +67,7 @@ OWN = {
     "image": "backend=REPO:TAG or backend=FILE.tar: the image just built",
     "load": "kind, k3d, minikube or docker: build our images and bring them in",
     "push": "a registry, such as ghcr.io/acme: build our images and push them",
+    "prune": "remove the images that nothing uses from the cache, and from the cluster that runs",
     "merge": "write the cluster's context into your kubeconfig; all else in it stays",
     "wheel": "write them as a wheel into dist/, for a team's own index or any address",
     "fast": "without the real cluster",
@@ -549,12 +550,14 @@ def cluster_kubeconfig(screen: Any, name: str = "default", merge: bool = False) 
 
 
 @plain_task
-def cluster_images(screen: Any, name: str = "", load: str = "", push: str = "", output: str = "text") -> None:
-    """Show our images; --load kind|k3d|minikube|docker: into another local cluster; --push REGISTRY: to a registry."""
+def cluster_images(
+    screen: Any, name: str = "", load: str = "", push: str = "", prune: bool = False, output: str = "text"
+) -> None:
+    """Show our images; --load kind|k3d|minikube|docker, --push REGISTRY: bring them there; --prune: remove old ones."""
     from devenv import show
     from devenv.cluster import ship
 
-    done = ship.ship(_said(), screen, name=name, load=load, push=push)
+    done = ship.ship(_said(), screen, name=name, load=load, push=push, prune=prune)
     if output == "json":
         screen.answer(done.record())
     else:

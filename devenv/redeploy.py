@@ -194,7 +194,8 @@ def _images(
     with screen.stage("images") as stage:
         loaded = built.load(given, session, stage.waits)
         if session.target.embedded:
-            loaded += start.load_named(session.target.embedded, stage.waits, obtain.names(drawn.wanted))
+            login, wanted = environment.settings.docker_config, obtain.names(drawn.wanted)
+            loaded += start.load_named(session.target.embedded, stage.waits, wanted, login)
         if loaded:
             stage.says(f"{', '.join(loaded)} loaded into the cluster")
         obtain.check(environment, session, drawn.wanted, drawn.snapshot, stage.waits)

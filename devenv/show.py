@@ -171,9 +171,13 @@ def shipment(done: Shipment) -> None:
     from devenv.cluster import ship
 
     console = _console()
-    title = {"list": "images of", "load": "loaded into", "push": "pushed to"}[done.how]
+    title = {"list": "images of", "load": "loaded into", "push": "pushed to", "prune": "images of"}[done.how]
     console.print(f"{title} {done.where}", markup=False)
     columns([(row, "") for row in ship.rows(done)])
+    for place, names in done.removed.items():
+        console.print(f"removed from the {place}: {', '.join(names) or 'nothing'}", markup=False)
+    if done.removed:
+        console.print(f"freed {ship.megabytes(done.freed)}")
     if done.next:
         console.print(f"next: {done.next}", markup=False)
 

@@ -28,6 +28,8 @@ class FakeRegistry:
     manifests: dict[str, tuple[str, bytes]] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     port: int = 0
+    elsewhere: str = ""  # where its blobs are stored, if not here
+    logins: list[str] = field(default_factory=list)  # who asked, at each request: the Authorization
 
     @property
     def name(self) -> str:
@@ -65,6 +67,7 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         parts = urlsplit(self.path)
         self.fake.asked.append(f"{self.command} {parts.path}")
+        self.fake.logins.append(self.headers.get("Authorization", ""))
         if parts.path == "/token":
             return self.token(parse_qs(parts.query), parse_qs(body.decode()))
         if not self.allowed():
@@ -72,6 +75,8 @@ class Handler(BaseHTTPRequestHandler):
         if match := re.fullmatch(r"/v2/(.+)/blobs/uploads/(\d*)", parts.path):
             return self.upload(match[1], body, parse_qs(parts.query))
         if match := re.fullmatch(r"/v2/(.+)/blobs/(.+)", parts.path):
+            if self.fake.elsewhere:
+                return self.say(307, Location=self.fake.elsewhere + parts.path)
             there = self.fake.blobs.get(match[2])
             return self.say(200, there) if there is not None else self.error(404, "BLOB_UNKNOWN")
         if match := re.fullmatch(r"/v2/(.+)/manifests/(.+)", parts.path):

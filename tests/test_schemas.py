@@ -104,6 +104,7 @@ RECORDS: dict[str, tuple[str, Any]] = {
         "cluster-images",
         Shipment("push", "ghcr.io", (Sent("a/b:1", 2, True, 1),), "--set x=y").record(),
     ),
+    "images pruned": ("cluster-images", Shipment("prune", "cluster x", (), "", {"cache": ("a-1",)}, 5).record()),
     "programs": ("cluster-build", Built((("pause", Path("/c/pause-1")),)).record()),
     "a wheel": ("cluster-build", Built((), Written(Path("/d/x.whl"), "0.1.0+s1", 7, "0" * 64)).record()),
     "a report": ("report", report()),

@@ -12,10 +12,12 @@ from typing import Any
 import pytest
 
 from devenv import settings
-from devenv.cluster import archive, images, packed, programs, ship
+from devenv.clients.kube import Kube
+from devenv.cluster import archive, images, packed, programs, prune, ship, store
 from devenv.errors import InputWrong, Refused
 from devenv.report import Screen
 from devenv.settings import Flags
+from tests.fake_api import FakeApi
 from tests.fake_registry import FakeRegistry, running
 from tests.test_images import CONFIG, TREE, read
 from tests.test_others import FAKE
@@ -29,7 +31,7 @@ def two(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(images, "images", lambda: made)
 
 
-def run(**asked: str) -> dict[str, Any]:
+def run(**asked: Any) -> dict[str, Any]:
     said = settings.read(Flags(), Path("/nowhere"))
     return ship.ship(said, Screen(plain=True, color=False), **{"name": "", "load": "", "push": "", **asked}).record()
 
@@ -154,3 +156,68 @@ def test_a_part_that_is_read_leaves_no_file_open(tmp_path: Path) -> None:
     with made.blobs[0].opened() as part:
         assert len(part.read()) == made.blobs[0].size
     assert len(list(Path("/proc/self/fd").iterdir())) == before
+
+
+# -- pruned ------------------------------------------------------------------------------------------------------------
+
+
+def test_pruned_from_the_cache_is_what_this_version_would_not_build() -> None:
+    (_, one, two) = images.images()
+    kept = images.archived(one, programs.quiet)
+    old = images.place(two).parent.with_name("two-0123456789ab")
+    old.mkdir()
+    (old / "two.tar").write_bytes(b"x" * 50_000)
+    (old / store.MADE).write_text('{"two.tar": 50000}')
+    old.with_name(f".{old.name}.lock").touch()
+    left, fresh = old.with_name("image-killed"), old.with_name("image-at-work")
+    for folder in (left, fresh):
+        folder.mkdir()
+    os.utime(left, (0, 0))
+    record = run(prune=True, name="nowhere")
+    assert (record["action"], record["removed"]) == ("prune", {"cache": ["two-0123456789ab", "image-killed"]})
+    assert 50_000 <= record["freed"] < 100_000
+    assert kept.exists() and fresh.exists() and not old.exists() and not left.exists()
+    assert not old.with_name(".two-0123456789ab.lock").exists()
+    assert run(prune=True, name="nowhere")["removed"] == {"cache": []}
+
+
+TABLE = {  # name → digest, as containerd has them: each image under its name and under its configuration's
+    "devenv.local/one:1": "sha256:a", "sha256:conf-a": "sha256:a",
+    "devenv.local/one:0": "sha256:b", "sha256:conf-b": "sha256:b",
+    "ghcr.io/acme/app:1": "sha256:c", "ghcr.io/acme/app:2": "sha256:c", "sha256:conf-c": "sha256:c",
+    "sha256:conf-d": "sha256:d",
+    "sha256:conf-e": "sha256:e",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("used", "gone"),
+    [
+        (set(TABLE), []),
+        (
+            {"devenv.local/one:1", "ghcr.io/acme/app:2", "sha256:conf-e"},
+            ["devenv.local/one:0", "ghcr.io/acme/app:1", "sha256:conf-b", "sha256:conf-d"],
+        ),
+        (set(TABLE) - {"ghcr.io/acme/app:1", "ghcr.io/acme/app:2", "sha256:conf-c"},
+         ["ghcr.io/acme/app:1", "ghcr.io/acme/app:2", "sha256:conf-c"]),
+    ],
+)  # fmt: skip
+def test_an_image_goes_with_the_last_name_that_is_used(used: set[str], gone: list[str]) -> None:
+    assert prune.unused(TABLE, used) == gone
+
+
+def test_in_use_is_what_any_template_or_pod_names(kube: Kube, api: FakeApi) -> None:
+    def templated(image: str) -> dict[str, Any]:
+        return {
+            "metadata": {"name": "x"},
+            "spec": {"replicas": 0, "template": {"spec": {"containers": [{"image": image}]}}},
+        }
+
+    for path in prune.WORKLOADS:
+        api.answers[f"GET {path}"] = (200, {"items": []})
+    api.answers["GET /apis/apps/v1/deployments"] = (200, {"items": [templated("app:1")]})
+    cron = {"metadata": {"name": "c"}, "spec": {"jobTemplate": templated("ghcr.io/acme/cron:1")}}
+    api.answers["GET /apis/batch/v1/cronjobs"] = (200, {"items": [cron]})
+    pod = {"metadata": {"name": "p"}, "spec": {"initContainers": [{"image": "busybox"}]}}
+    api.answers["GET /api/v1/pods"] = (200, {"items": [pod]})
+    assert prune.named(kube) == {"docker.io/library/app:1", "ghcr.io/acme/cron:1", "docker.io/library/busybox:latest"}

@@ -1,7 +1,7 @@
 """Asks image registries, by the OCI distribution API. urllib's exceptions stop here.
 
 In: a registry's name and the user's Docker configuration (auths, credHelpers, credsStore). Out: whether an image is
-there, or an image that was pushed. Without TLS only to this machine itself; a password goes over TLS or stays here.
+there; one that was pushed, or pulled. Without TLS only to this machine itself; a password goes over TLS or stays here.
 Sources: opencontainers/distribution-spec, spec.md; distribution.github.io, "Token Authentication Specification";
 docker/cli, cli/config/configfile/file.go (which credentials go to which registry).
 """
@@ -9,14 +9,17 @@ docker/cli, cli/config/configfile/file.go (which credentials go to which registr
 from __future__ import annotations
 
 import base64
+import hashlib
 import http.client
 import json
 import re
+import shutil
 import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -204,12 +207,54 @@ class Registry:
         self._must(self._ask("PUT", place, repository, headers, blob.opened), (201, 204), path)
         return blob.size
 
-    def _must(self, reply: Reply, statuses: tuple[int, ...], path: str) -> Reply:
+    def manifest(self, repository: str, version: str, architecture: str) -> tuple[str, bytes]:
+        """An image's manifest for Linux on this architecture: media type, bytes. Raises Refused, StepFailed."""
+        path = f"/v2/{repository}/manifests/{version}"
+        with self._pulling(repository, version):
+            reply = self._ask("GET", path, repository, {"Accept": ", ".join(MANIFESTS)})
+            self._must(reply, (200,), path, "pull")
+            if version.startswith("sha256:") and f"sha256:{hashlib.sha256(reply.data).hexdigest()}" != version:
+                raise Silent("it answered with another content")
+            kind = reply.headers.get("content-type", "")
+            if kind not in (MANIFESTS[0], MANIFESTS[2]):
+                return kind, reply.data
+            listed = {_platform(one): str(one["digest"]) for one in reversed(json.loads(reply.data)["manifests"])}
+            if ("linux", architecture) not in listed:
+                raise Silent(f"it has none for linux/{architecture}")
+        return self.manifest(repository, listed["linux", architecture], architecture)
+
+    def blob(self, repository: str, digest: str, into: Path) -> None:
+        """Writes a part of an image to a file, of the content that its digest names. Raises Refused, StepFailed."""
+        path = f"/v2/{repository}/blobs/{digest}"
+        with self._pulling(repository, digest), into.open("wb") as file:
+            reply = self._ask("GET", path, repository, into=file)
+            if reply.status in (301, 302, 303, 307, 308):  # to where it is stored: another host, which gets no login
+                elsewhere = urljoin(self.base + path, reply.headers.get("location") or "")
+                reply = self._ask("GET", elsewhere, repository, into=file)
+            self._must(reply, (200,), path, "pull")
+        with into.open("rb") as file, self._pulling(repository, digest):
+            if f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}" != digest:
+                raise Silent("it answered with another content")
+
+    @contextmanager
+    def _pulling(self, repository: str, version: str) -> Iterator[None]:
+        try:
+            yield
+        except Silent as error:
+            between = "@" if version.startswith("sha256:") else ":"
+            raise StepFailed(
+                f"the image {self.name}/{repository}{between}{version} could not be pulled",
+                where=self.base,
+                why=str(error),
+                next=f"check the image's name and the network: {self.base}/v2/",
+            ) from None
+
+    def _must(self, reply: Reply, statuses: tuple[int, ...], path: str, right: str = "push") -> Reply:
         if reply.status in statuses:
             return reply
         if reply.status in (401, 403):
             raise Refused(
-                f"registry {self.name} does not let us push",
+                f"registry {self.name} does not let us {right}",
                 where=f"{self.base}{path}",
                 why=reply.told,
                 next=f"docker login {self.name}",
@@ -223,20 +268,21 @@ class Registry:
         repository: str,
         headers: Mapping[str, str] | None = None,
         body: bytes | Callable[[], BinaryIO] | None = None,
+        into: BinaryIO | None = None,
     ) -> Reply:
         """One request; where the registry asks who we are, once more with an answer to that."""
         url = path if "://" in path else self.base + path
         ours = urlsplit(url).netloc == urlsplit(self.base).netloc
         scope = f"repository:{repository}:pull" + ("" if method in ("HEAD", "GET") else ",push")
         given = {"Authorization": self._allowed[scope]} if ours and scope in self._allowed else {}
-        reply = self._send(method, url, {**(headers or {}), **given}, body)
+        reply = self._send(method, url, {**(headers or {}), **given}, body, into)
         if reply.status != 401 or not ours:
             return reply
         allowed = self._authorize(reply.headers.get("www-authenticate", ""), scope)
         if not allowed or allowed == given.get("Authorization"):
             return reply
         self._allowed[scope] = allowed
-        return self._send(method, url, {**(headers or {}), "Authorization": allowed}, body)
+        return self._send(method, url, {**(headers or {}), "Authorization": allowed}, body, into)
 
     def _authorize(self, challenge: str, scope: str) -> str:
         """The Authorization that answers a challenge, or nothing where we have none."""
@@ -271,9 +317,14 @@ class Registry:
         return f"Bearer {token}" if token else ""
 
     def _send(
-        self, method: str, url: str, headers: Mapping[str, str], body: bytes | Callable[[], BinaryIO] | None
+        self,
+        method: str,
+        url: str,
+        headers: Mapping[str, str],
+        body: bytes | Callable[[], BinaryIO] | None,
+        into: BinaryIO | None = None,
     ) -> Reply:
-        """Raises Silent where there is no answer."""
+        """What a good answer holds goes to `into`, where that is given. Raises Silent where there is no answer."""
         content = body() if callable(body) else body
         try:
             request = urllib.request.Request(url, content, dict(headers), method=method)
@@ -283,6 +334,8 @@ class Registry:
                 answer = error
             with answer:
                 named = {name.lower(): value for name, value in answer.headers.items()}
+                if into is not None and answer.status == 200:
+                    shutil.copyfileobj(answer, into)
                 return Reply(int(answer.status or 0), named, answer.read(MOST))
         except (OSError, http.client.HTTPException, ValueError) as error:
             reason = getattr(error, "reason", None) or error
@@ -290,6 +343,11 @@ class Registry:
         finally:
             if content is not None and not isinstance(content, bytes):
                 content.close()
+
+
+def _platform(entry: Mapping[str, Any]) -> tuple[str, str]:
+    found = _map(entry, "platform")
+    return str(found.get("os")), str(found.get("architecture"))
 
 
 def look_all(wanted: Sequence[reference.Reference], config: Path, patience: float) -> list[bool | None]:

@@ -25,6 +25,7 @@ Waits = Callable[[str], None]
 REGISTRY = "devenv.local"
 PINNED = "io.cri-containerd.pinned=pinned"  # keeps the kubelet's garbage collection away: nobody could pull it again
 KEY_LABEL = "devenv.local/key"
+STAMP = "images.json"  # beside containerd's socket: what it has, so that it need not be asked
 PATH = "/usr/local/bin:/usr/bin:/bin"
 HOST_LIBRARIES = f"/{hostfiles.OTHER_LIBRARIES}"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -163,7 +164,7 @@ def ensure_loaded(
     """Brings the images into the cluster, all or `only` those named; returns the names of those that were imported."""
     wanted = [image for image in images() if only is None or image.name in set(only)]
     keys = {image.reference: key(image) for image in wanted}
-    stamp = containerd_socket.with_name("images.json")
+    stamp = containerd_socket.with_name(STAMP)
     if not containerd_socket.exists():
         raise StepFailed("containerd is not running", where=str(containerd_socket), next="./inv cluster.up")
     born = containerd_socket.stat().st_ctime_ns  # another containerd, another socket
@@ -191,15 +192,16 @@ def _read(stamp: Path, born: int) -> dict[str, str]:
 
 def loaded(socket: Path, ctr: Path) -> dict[str, str]:
     """Reference → key of each image of ours that containerd has."""
-    return parse_images(_listed(socket, ctr))
+    return parse_images(listed(socket, ctr))
 
 
 def all_present(socket: Path, ctr: Path) -> frozenset[str]:
     """The names of all images that containerd has."""
-    return frozenset(line.split()[0] for line in _listed(socket, ctr).splitlines()[1:] if line.split())
+    return frozenset(line.split()[0] for line in listed(socket, ctr).splitlines()[1:] if line.split())
 
 
-def _listed(socket: Path, ctr: Path) -> str:
+def listed(socket: Path, ctr: Path) -> str:
+    """The table of `ctr images ls`."""
     output = shell.run([ctr, "--address", socket, "-n", "k8s.io", "images", "ls"], timeout=30)
     if output.code != 0:
         raise StepFailed(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from devenv.cluster.images import Image
 from devenv.errors import InputWrong, Refused
 from devenv.report import Screen
 from devenv.settings import Settings
+from devenv.target import EMBEDDED
 
 Waits = Callable[[str], None]
 
@@ -41,12 +42,15 @@ class Sent:
 
 @dataclass(frozen=True)
 class Shipment:
-    """What was done: `how` is list, load or push; `where` the cluster or the registry."""
+    """What was done: `how` is list, load, push or prune; `where` the cluster or the registry; what was `removed` from
+    the cache and from the cluster, and the bytes that made free."""
 
     how: str
     where: str
     images: tuple[Sent, ...]
     next: str = ""
+    removed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    freed: int = 0
 
     def record(self) -> dict[str, Any]:
         return {
@@ -55,16 +59,22 @@ class Shipment:
             "target": self.where,
             "images": [image.record() for image in self.images],
             "next": self.next,
+            "removed": {place: list(names) for place, names in self.removed.items()},
+            "freed": self.freed,
         }
 
 
-def ship(said: Settings, screen: Screen, *, name: str, load: str, push: str) -> Shipment:
-    """What `cluster.images` does: lists, loads or pushes. Raises InputWrong, Refused, StepFailed."""
-    if load and push:
-        raise InputWrong("--load and --push are two runs", where="--push", next=f"--load {load}, then --push {push}")
-    if not load and not push:
+def ship(said: Settings, screen: Screen, *, name: str, load: str, push: str, prune: bool = False) -> Shipment:
+    """What `cluster.images` does: lists, loads, pushes or prunes. Raises InputWrong, Refused, StepFailed."""
+    asked = [flag for flag, given in (("--load", load), ("--push", push), ("--prune", prune)) if given]
+    if len(asked) > 1:
+        first, second = asked[:2]
+        raise InputWrong(f"{first} and {second} are two runs", where=second, next=f"{first} first, then {second}")
+    if not asked:
         return listed(name or "default")
     with screen.stage("images") as stage:
+        if prune:
+            return cleared(name or "default", stage.waits)
         if load:
             local = others.choose(load, name, target.merged(said))
             return bring(local, stage.waits)
@@ -80,6 +90,21 @@ def listed(name: str) -> Shipment:
         for image in images.images()
     )
     return Shipment("list", f"cluster {name}", found, "" if cluster else f"./inv cluster.up --name {name}")
+
+
+def cleared(name: str, waits: Waits) -> Shipment:
+    """Removes what nothing uses from the cache, and from the cluster where it runs."""
+    from devenv.cluster import prune
+
+    running = embedded.find(name)
+    archives, freed = prune.cache(waits)
+    removed = {"cache": archives}
+    if running:
+        context = EMBEDDED if name == "default" else f"{EMBEDDED}-{name}"
+        removed["cluster"], more = prune.cluster(running, context, programs.path("ctr"), waits)
+        freed += more
+    left = listed(name)
+    return Shipment("prune", left.where, left.images, left.next, removed, freed)
 
 
 def bring(local: others.Local, waits: Waits) -> Shipment:

@@ -6,8 +6,9 @@ Programs and images come from the cache, else they are built; the supervisor doe
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from pathlib import Path
 
-from devenv.cluster import embedded, images, programs
+from devenv.cluster import embedded, images, programs, pulled, ready
 from devenv.cluster.embedded import Cluster
 from devenv.errors import Refused
 
@@ -45,8 +46,11 @@ def load_images(name: str, waits: Waits, *, temporal: bool) -> tuple[str, ...]:
     return _load(running(name), wanted, waits)
 
 
-def load_named(name: str, waits: Waits, references: Collection[str]) -> tuple[str, ...]:
-    """Builds and loads those of our images that the references name; the names of those that were new."""
+def load_named(name: str, waits: Waits, references: Collection[str], docker_config: Path) -> tuple[str, ...]:
+    """Builds and loads those of our images that the references name, or pulls them all; those that were new."""
+    if ready.sources().images == "pull":
+        cluster = running(name)
+        return pulled.load(cluster.containerd, programs.path("ctr", waits), references, docker_config, waits)
     wanted = tuple(image for image, reference in images.references().items() if reference in references)
     return _load(running(name), wanted, waits) if wanted else ()
 

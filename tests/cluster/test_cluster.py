@@ -20,7 +20,8 @@ import pytest
 
 from devenv import paths
 from devenv.clients import shell
-from devenv.cluster import condition, embedded, images, programs
+from devenv.cluster import archive, condition, embedded, images, programs, prune
+from devenv.cluster.archive import Config
 from devenv.cluster.embedded import Cluster
 
 pytestmark = [
@@ -204,6 +205,24 @@ def test_a_volume_goes_with_its_claim(database: str) -> None:
     assert path.is_dir()
     kubectl("delete", "pvc", "short")
     until(lambda: not path.exists())
+
+
+def test_pruned_is_what_nothing_uses(cluster: Cluster, database: str, have: dict[str, Path], tmp_path: Path) -> None:
+    def there() -> set[str]:
+        return {name for name in images.all_present(cluster.containerd, have["ctr"]) if not name.startswith("sha256:")}
+
+    before = there()
+    for name in ("docker.io/acme/old:1", "devenv.local/postgres:1.0"):
+        archive.write(
+            tmp_path / "i.tar", name, "amd64", [{"file": archive.File(os.urandom(1 << 20))}], Config(1, ("/x",))
+        )
+        images.bring(cluster.containerd, have["ctr"], tmp_path / "i.tar")
+    gone, freed = prune.cluster(cluster, f"embedded-{NAME}", have["ctr"], quiet)
+    assert gone == ("devenv.local/postgres:1.0", "docker.io/acme/old:1")
+    assert freed >= 2 << 20
+    assert there() == before
+    assert sql("SELECT word FROM kept") == "still here"
+    assert prune.cluster(cluster, f"embedded-{NAME}", have["ctr"], quiet) == ((), 0)
 
 
 def test_a_component_that_dies_comes_back(database: str) -> None:

@@ -128,6 +128,22 @@ def test_what_is_pushed_containerd_can_pull(ctr: Callable[..., shell.Output], tm
     assert name in ctr("images", "ls").stdout
 
 
+def test_what_is_pushed_redeploy_can_pull_with_the_users_login_and_build_nothing(
+    make_environment: Callable[[str], Environment], tmp_path: Path
+) -> None:
+    env = make_environment("pulled")
+    with serving(FakeRegistry("bearer", public=False)) as fake:
+        fake.docker_config(tmp_path)
+        given = {"DOCKER_CONFIG": str(tmp_path), "DEVENV_IMAGES": "pull"}
+        assert plain("cluster.images", "--push", f"{fake.name}/acme", **given).code == 0
+        registry = ("--set", f"global.imageRegistry={fake.name}/acme")
+        output = env.inv("redeploy", *registry, temporal=False, **given)
+        assert output.code == 0
+        assert f"{fake.name}/acme/backend:0.1.0, {fake.name}/acme/postgres:18.6 loaded" in output.stderr
+    refused = env.inv("redeploy", "--output", "json", temporal=False, DEVENV_IMAGES="pull", DOCKER_CONFIG="/nowhere")
+    assert refused.code in (0, 3)  # 0 where the cluster has them already
+
+
 def test_kubectl_reaches_the_cluster_by_the_users_own_kubeconfig(running: Any, tmp_path: Path) -> None:
     mine = tmp_path / "config"
     mine.write_text("apiVersion: v1\nkind: Config\ncurrent-context: other\ncontexts: []\nclusters: []\nusers: []\n")
