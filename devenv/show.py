@@ -132,12 +132,14 @@ def cluster(record: Mapping[str, Any]) -> None:
     logs = {str(Path(entry["log"]).parent) for entry in record["components"] if entry.get("log")}
     console.print(f"logs       {', '.join(sorted(logs))}/COMPONENT.log", markup=False)
     console.print(f"memory     {_megabytes(record['memory'])} with all pods, disk {_megabytes(record['disk'])}")
+    console.print(f"images     {', '.join(record['images']) or 'none'}", markup=False)
     columns([(_component(entry), "" if entry["state"] == "running" else "red") for entry in record["components"]])
 
 
 def _component(entry: Mapping[str, Any]) -> dict[str, str]:
     return {
         "component": entry["name"],
+        "version": entry.get("version") or "",
         "state": entry["state"],
         "pid": str(entry.get("pid") or ""),
         "memory": _megabytes(entry.get("memory") or 0),

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pwd
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from devenv import paths
-from devenv.cluster import condition, embedded, host
+from devenv.cluster import condition, embedded, host, versions
 from devenv.errors import Failure, InputWrong, Refused, StepFailed
 
 GB = 10**9
@@ -186,7 +187,9 @@ def test_the_record_is_plain_json_with_its_schema(place: Path) -> None:
         record = json.loads(json.dumps(embedded.status("default").record()))
     assert record["schema"] == "devenv/cluster/v1"
     assert record["running"] and record["ready"]
-    assert record["components"][0].keys() == {"name", "state", "pid", "since", "restarts", "memory", "log"}
+    assert record["components"][0].keys() == {
+        *("name", "version", "state", "pid", "since", "restarts", "memory", "log")
+    }
 
 
 def test_up_returns_at_once_when_the_cluster_is_ready(place: Path) -> None:
@@ -331,3 +334,42 @@ def test_every_failure_has_where_and_next(place: Path) -> None:
             call()
         assert failed.value.where
         assert failed.value.next
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("etcd Version: 3.6.4", "v3.6.4"),
+        ("CoreDNS-1.12.4", "v1.12.4"),
+        ("containerd github.com/containerd/containerd/v2 2.4.2+unknown ", "v2.4.2"),
+        ("Kubernetes v1.34.4", "v1.34.4"),
+        ("no such flag", ""),
+    ],
+)
+def test_a_components_version_is_read(text: str, version: str) -> None:
+    assert versions.parse(text) == version
+
+
+def test_a_components_version_is_asked_once(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "cache", lambda: place / "cache")
+    have = words(programs(place, 'echo "$@" >> "$0.asked"; echo etcd Version: 3.6.4'))
+    assert [versions.of("etcd", have, "v1.34.4") for _ in range(3)] == ["v3.6.4"] * 3
+    assert (place / "program.asked").read_text() == "etcd --version\n"
+    assert versions.of("kubelet", have, "v1.34.4") == "v1.34.4"
+    assert versions.of("etcd", {"devenv-node": str(place / "gone")}, "v1.34.4") == ""
+
+
+def test_up_starts_a_cluster_anew_whose_certificates_end_soon(place: Path) -> None:
+    have = programs(place, "exit 1")
+    (embedded.state("default") / "pki").mkdir(parents=True)
+    told: list[str] = []
+    for name, age in (("ca", 3000), ("etcd", 334), ("kubelet", 10)):
+        file = embedded.state("default") / "pki" / f"{name}.crt"
+        file.touch()
+        os.utime(file, (time.time() - age * 86400,) * 2)
+    with living(document(programs=words(have))):
+        assert embedded.up("default", have, told_nothing).name == "default"
+        os.utime(embedded.state("default") / "pki/etcd.crt", (time.time() - 336 * 86400,) * 2)
+        with pytest.raises(StepFailed, match="does not end"):
+            embedded.up("default", have, told.append)
+    assert told[0] == "default is started anew: its certificates end soon"

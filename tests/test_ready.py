@@ -32,7 +32,6 @@ def one_recipe(home: Path, module: GoBuild, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(programs, "NAMES", module.makes)
     monkeypatch.setattr(ready, "PACKAGE", "devenv_programs")
     monkeypatch.setattr(download, "PAUSE", 0.0)
-    monkeypatch.setattr(download, "PATIENCE", 0.3)
     _go(home, f"echo compiled >> {home}/compiled")
 
 
@@ -146,6 +145,7 @@ def test_the_images_key_is_the_same_before_and_after(
 def test_where_the_address_gives_nothing_auto_compiles_and_says_why(
     home: Path, made: wheel.Written, served: FileServer, monkeypatch: pytest.MonkeyPatch, does: str
 ) -> None:
+    monkeypatch.setattr(download, "PATIENCE", 0.3)
     served.does = [does]
     said_at(made, served.url, monkeypatch)
     told: list[str] = []

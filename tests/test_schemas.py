@@ -75,8 +75,10 @@ def report(failure: Failure | None = None, **facts: Any) -> dict[str, Any]:
 
 def cluster() -> dict[str, Any]:
     seen = condition.parse(document())
-    parts = tuple(condition.described(seen, 0))
-    return condition.Status("default", True, True, "", "/k", seen.server, seen.version, parts, 1, 2).record()
+    parts = tuple({**part, "version": "v3.6.4"} for part in condition.described(seen, 0))
+    return condition.Status(
+        "default", True, True, "", "/k", seen.server, seen.version, parts, 1, 2, ("a/b:1",)
+    ).record()
 
 
 REVISION = Revision(3, "2026-11-23T23:40:00Z", "deployed", "Upgrade complete", "c-1", "1", "on", "internal", True, "")

@@ -71,10 +71,12 @@ class Status:
     components: tuple[Mapping[str, Any], ...]
     memory: int  # of all processes, pods included
     disk: int
+    images: tuple[str, ...] = ()  # that its containerd has
 
     def record(self) -> dict[str, Any]:
         """The status as JSON shows it."""
-        return {"schema": SCHEMA, **vars(self), "components": [dict(part) for part in self.components]}
+        lists = {"components": [dict(part) for part in self.components], "images": list(self.images)}
+        return {"schema": SCHEMA, **vars(self), **lists}
 
 
 def directory(name: str) -> Path:

@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from devenv import paths
 from devenv.clients import shell
-from devenv.cluster import condition, host
+from devenv.cluster import condition, host, versions
 from devenv.cluster.condition import Condition, Status
 from devenv.errors import InputWrong, StepFailed
+from devenv.report import Note
 
 Waits = Callable[[str], None]
 
@@ -30,6 +32,7 @@ PROGRAMS = (
 )
 PATIENCE = 120.0  # seconds until a cluster that does not become ready counts as failed
 LOOK_EVERY = 0.05
+CERTIFICATE_AGE = 335 * 86400.0  # seconds: after that a start makes them anew (go/node/supervisor/certificates.go)
 
 
 @dataclass(frozen=True)
@@ -48,19 +51,35 @@ def up(name: str, programs: Mapping[str, Path], waits: Waits) -> Cluster:
     check_name(name)
     wanted = {program: str(programs[program]) for program in PROGRAMS}
     seen = condition.read(name)
-    if seen is not None and seen.ready and seen.programs == wanted:
+    why = _outdated(name, seen, wanted) if seen else ""
+    if seen is not None and seen.ready and not why:
         return _cluster(name, seen)
     check_host(name)
-    if seen is not None and (seen.crashing or seen.programs != wanted):
-        waits(f"{name} is started anew: {f'{seen.crashing.name} crashes' if seen.crashing else 'its programs changed'}")
+    if why:
+        waits(Note(f"{name} is started anew: {why}"))
         _end(name, programs["devenv-node"], programs["nft"], waits)
     new = not (state(name) / "etcd").exists()
     if not condition.alive(name):
         _start(name, wanted, waits)
     seen = _follow(name, waits)
     if seen.mended and not new:
-        waits(f"made anew: certificates {', '.join(seen.mended)}")
+        waits(Note(f"made anew: certificates {', '.join(seen.mended)}"))
     return _cluster(name, seen)
+
+
+def _outdated(name: str, seen: Condition, wanted: Mapping[str, str]) -> str:
+    """Why a cluster that runs is to be ended and started anew; empty where it is not."""
+    if seen.crashing:
+        return f"{seen.crashing.name} crashes"
+    if seen.programs != wanted:
+        return "its programs changed"
+    return "its certificates end soon" if certificates_end(name) else ""
+
+
+def certificates_end(name: str) -> bool:
+    """Whether a certificate of the cluster is so old that it soon ends; by its file, which is written with it."""
+    made = [file.stat().st_mtime for file in (state(name) / "pki").glob("*.crt") if not file.stem.endswith("ca")]
+    return bool(made) and time.time() - min(made) > CERTIFICATE_AGE
 
 
 def find(name: str) -> Cluster | None:
@@ -102,10 +121,27 @@ def status(name: str) -> Status:
         kubeconfig=str(kubeconfig) if kubeconfig.exists() else "",
         server=seen.server if seen else "",
         version=seen.version if seen else "",
-        components=tuple(condition.described(seen, _supervisor(name))) if seen else (),
+        components=_components(name, seen) if seen else (),
         memory=condition.memory_of_all(name) if seen else 0,
         disk=condition.disk(state(name)),
+        images=_images(name, seen) if seen else (),
     )
+
+
+def _components(name: str, seen: Condition) -> tuple[Mapping[str, Any], ...]:
+    parts = condition.described(seen, _supervisor(name))
+    return tuple({**part, "version": versions.of(part["name"], seen.programs, seen.version)} for part in parts)
+
+
+def _images(name: str, seen: Condition) -> tuple[str, ...]:
+    """What the cluster's containerd has; nothing where it cannot say that now."""
+    from devenv.cluster import images
+
+    try:
+        found = images.all_present(condition.directory(name) / "containerd.sock", Path(seen.programs["ctr"]))
+    except (StepFailed, KeyError):
+        return ()
+    return tuple(sorted(image for image in found if not image.startswith("sha256:")))
 
 
 def check_host(name: str = "default") -> None:

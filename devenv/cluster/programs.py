@@ -143,6 +143,16 @@ def ensure(names: Iterable[str], waits: Waits) -> dict[str, Path]:
     return {name: found[name] for name in wanted}
 
 
+def forget_damaged(names: Iterable[str]) -> list[str]:
+    """The files of the named programs whose bytes are not those that were made; their folders count as not made now."""
+    owners = {recipe.makes: _folder(recipe) for recipe in RECIPES if set(recipe.makes) & set(names)}
+    found = {folder: store.damaged(folder) for folder in owners.values()}
+    for folder, files in found.items():
+        if files:
+            (folder / store.MADE).unlink(missing_ok=True)
+    return [Path(file).name for files in found.values() for file in files]
+
+
 def built(waits: Waits) -> list[tuple[GoBuild, Path]]:
     """Every Go recipe with the folder of its programs; what is missing is made."""
     recipes = [recipe for recipe in RECIPES if isinstance(recipe, GoBuild)]

@@ -8,26 +8,35 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from devenv.cluster import embedded, images, programs, pulled, ready
+from devenv.cluster import condition, embedded, images, programs, pulled, ready
 from devenv.cluster.embedded import Cluster
-from devenv.errors import Refused
+from devenv.errors import Refused, StepFailed
+from devenv.report import Note
 
 Waits = Callable[[str], None]
 
 NODE = ("devenv-node", "containerd", "containerd-shim-runc-v2", "ctr", "ptp", "host-local", "portmap")
-FROM_DISTRIBUTION = ("runc", "nft")
+PROGRAMS = ("runc", "nft", *NODE)
 WITHOUT_TEMPORAL = ("pause", "postgres", "backend")
 
 
 def up(name: str, waits: Waits) -> Cluster:
     """The running cluster; built and started first where it is not. Raises Refused or StepFailed."""
-    found = embedded.find(name)
-    if found is not None and embedded.status(name).ready:
+    seen, found = condition.read(name), embedded.find(name)
+    if seen is not None and found is not None and seen.ready and not embedded.certificates_end(name):
         return found
     embedded.check_host(name)
     waits("looking for the cluster's programs")
-    have = programs.ensure((*FROM_DISTRIBUTION, *NODE), waits)
-    cluster = embedded.up(name, have, waits)
+    try:
+        cluster = embedded.up(name, programs.ensure(PROGRAMS, waits), waits)
+    except StepFailed:
+        spoilt = programs.forget_damaged(PROGRAMS)  # read whole only now: that takes a second
+        if not spoilt:
+            raise
+        waits(Note(f"damaged in the cache, and made anew: {', '.join(spoilt)}"))
+        have = programs.ensure(PROGRAMS, waits)
+        embedded.down(name, waits)
+        cluster = embedded.up(name, have, waits)
     _load(cluster, ("pause",), waits)
     return cluster
 
