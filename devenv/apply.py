@@ -62,11 +62,12 @@ def remove_additions(kube: Kube, desired: Desired, plan: Plan) -> None:
             kube.patch(path, drift.removal(added), how="strategic")
 
 
-def upgrade(helm: Helm, desired: Desired, plan: Plan, *, server_side: bool) -> Applying:
-    """Starts to apply the plan's revision."""
+def upgrade(helm: Helm, desired: Desired, plan: Plan) -> Applying:
+    """Starts to apply the plan's revision. The bundled chart needs no validation by Helm: its values have a schema."""
     labels = {planning.LABEL: planning.stamp(plan.revision, plan.inputs)}
     values, timeout = desired.values.tree(), desired.timeouts["rollout"]
-    return Applying(helm.upgrade(desired.release, desired.chart, values, labels, timeout, server_side), desired)
+    validate = not desired.bundled
+    return Applying(helm.upgrade(desired.release, desired.chart, values, labels, timeout, validate), desired)
 
 
 def remember_proof(kube: Kube, desired: Desired, revision: int) -> None:

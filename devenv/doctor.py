@@ -142,7 +142,7 @@ def _secret(read: Readings) -> secret.Password | None:
     if not secret.ours(desired):
         return None
     deployed: Deployed | None = read.of("deployed")
-    there = secret.look(read.session, desired, read.of("namespace"), release=deployed is not None)
+    there = secret.look(read.session, desired, read.of("namespace"), release=deployed is not None, anew=True)
     read.secrets.add(there.value)
     return there
 

@@ -37,18 +37,17 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
     """Looks at the cluster and makes the plan. Renders the chart only where the inputs changed."""
     desired, kube = chart.ready(environment.desired, session.helm, waits), session.kube
     waits("looking at the cluster")
-    snapshot = look.once(kube, desired.namespace)
     release = look.releases(kube, desired.namespace).get(desired.release)
-    before = helming.content(kube, desired.namespace, desired.release, release.revision) if release else {}
-    applied = helming.objects(str(before.get("manifest") or ""), desired.namespace)
     inputs = _inputs(desired, session)
-    wanted, other = applied, ""
-    settings: tuple[Setting, ...] = ()
-    if not planning.unchanged(release, inputs):
-        waits("rendering the chart")
-        wanted = rendered(desired, session, desired.values.tree())
-        settings = causes.settings(before.get("config") or {}, desired.values) if release else ()
-        other = _other_chart(before, desired)
+    changed = not planning.unchanged(release, inputs)
+    with ThreadPoolExecutor(1) as beside:
+        rendering = beside.submit(rendered, desired, session, desired.values.tree()) if changed else None
+        snapshot = look.once(kube, desired.namespace)
+        before = helming.content(kube, desired.namespace, desired.release, release.revision) if release else {}
+        applied = helming.objects(str(before.get("manifest") or ""), desired.namespace)
+        wanted = rendering.result() if rendering else applied
+    other = _other_chart(before, desired) if changed else ""
+    settings = causes.settings(before.get("config") or {}, desired.values) if changed and release else ()
     lasting = [object for object in wanted if not planning.hook(object)]
     keys = {planning.key(object) for object in (*lasting, *applied)}
     live, unready = look.live(kube, desired.namespace, keys), _unready(wanted, snapshot)

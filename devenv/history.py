@@ -157,10 +157,10 @@ def _apply(
         running = session.helm.rollback(desired.release, target.number, desired.timeouts["rollout"])
         applying = apply.Applying(running, desired)
         try:
-            watch.follow(session.kube, goal, applying.busy, stage.waits)
+            reached = watch.follow(session.kube, goal, applying.busy, stage.waits)
         finally:
             applying.stop()
-        apply.tidy_jobs(session.kube, desired, look.once(session.kube, desired.namespace), goal.jobs)
+        apply.tidy_jobs(session.kube, desired, reached.seen, goal.jobs)
         count = len(goal.workloads)
         stage.says(
             f"revision {current.number + 1} is revision {target.number} again, {count} of {count} ok",

@@ -21,6 +21,7 @@ from devenv.plan import place
 from devenv.reference import full
 
 COALESCE = 0.05  # seconds: changes that come together make one snapshot
+AT_ONCE = 4  # lists side by side: more connections cost more than they save
 NODE_IMAGES, NODE_NAMES = 50, 5  # the most that a kubelet tells: the largest images, and names of each
 
 
@@ -222,7 +223,7 @@ def _snapshot(namespace: str, records: Records) -> Snapshot:
 
 def once(kube: Kube, namespace: str) -> Snapshot:
     """One picture of the namespace now."""
-    with ThreadPoolExecutor(len(READS)) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         lists = list(pool.map(lambda row: _list(kube, row, namespace), READS))
     return _snapshot(namespace, {row[1]: records for row, (_, records) in zip(READS, lists, strict=True)})
 
@@ -329,7 +330,7 @@ def live(kube: Kube, namespace: str, keys: Iterable[tuple[str, str, str]]) -> di
     """The live objects behind the keys of a plan; None where there is none. One list for each kind and namespace."""
     wanted = {key: place(key, namespace) for key in keys}
     kinds = sorted({(where, *key[:2]) for key, (where, _) in wanted.items()})
-    with ThreadPoolExecutor(8) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         lists = list(pool.map(lambda kind: _objects(kube, *kind), kinds))
     there = {
         (*kind, object["metadata"]["name"]): object

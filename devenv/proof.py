@@ -44,16 +44,18 @@ class Proof:
         return "request answered by backend from PostgreSQL", self.request
 
 
-def prove(desired: Desired, session: Session, screen: Screen, *, temporal: bool) -> Proof | None:
+def prove(
+    desired: Desired, session: Session, screen: Screen, *, temporal: bool, seen: Snapshot | None = None
+) -> Proof | None:
     """A request through the backend, with `temporal` as a workflow; None where there is nothing that could be asked. A
-    user's own chart is proven by the tests that it brings."""
+    user's own chart is proven by the tests that it brings. `seen`: a picture of the pods that are to answer."""
     if not desired.bundled:
         charttest.prove(session, desired, screen)
         return None
     if not (desired.sample_backend or temporal):
         return None
     with screen.stage("proof") as stage:
-        seen = look.once(session.kube, desired.namespace)
+        seen = seen or look.once(session.kube, desired.namespace)
         try:
             proven = _proven(desired, session, seen, stage.waits, temporal=temporal)
         except Failure:

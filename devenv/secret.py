@@ -57,12 +57,16 @@ def read(secret: Object | None) -> tuple[str, str]:
     return user or "postgres", value
 
 
-def look(session: Session, desired: Desired, seen: Snapshot, *, release: bool) -> Password:
-    """What is there. Where the database runs, the password is tried. `release`: one with the internal database."""
-    user, value = read(session.kube.find(path(desired)))
+def look(session: Session, desired: Desired, seen: Snapshot, *, release: bool, anew: bool = False) -> Password:
+    """What is there. Where the database runs, the password is tried; one that it opened for before only `anew`.
+
+    `release`: whether there is one with the internal database.
+    """
+    secret = session.kube.find(path(desired))
+    user, value = read(secret)
     opens = None
     if value and running(seen, desired):
-        opens = postgres(session, desired).opens(user, value)
+        opens = (known(secret) and not anew) or postgres(session, desired).opens(user, value)
     volume = bool(volume_of(seen, desired.release))
     return Password(user, value, password.Found(bool(value), volume, release, opens))
 

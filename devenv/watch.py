@@ -50,6 +50,14 @@ class Goal:
     steady: float = STEADY
 
 
+@dataclass(frozen=True)
+class Reached:
+    """The goal as it was reached: what was judged, on which picture."""
+
+    verdict: Verdict
+    seen: Snapshot
+
+
 def goal(desired: Desired, objects: Sequence[Object], before: Snapshot | None = None) -> Goal:
     """What must become ready: the release's workloads and Jobs, as far as they are in its namespace. Failed Jobs of
     `before` are of an earlier run."""
@@ -92,7 +100,7 @@ def follow(
     waits: Waits,
     seen: Seen = lambda _: None,
     applied: Callable[[Goal], Goal] = lambda goal: goal,
-) -> Verdict:
+) -> Reached:
     """Returns when `applying` is over and all of the goal is ready. Raises RolloutFailed with the cause.
 
     `seen` is told of each snapshot, also of those before a failure. `applied` gives the goal as it is once Helm is
@@ -121,7 +129,7 @@ def follow(
                 verdict = _led(kube, goal, _judge(listed, goal))
                 if verdict.ready:
                     seen(listed)
-                    return verdict
+                    return Reached(verdict, listed)
             first_seen = {problem.key: first_seen.get(problem.key, now) for problem in verdict.problems}
             lasting = [problem for problem in verdict.problems if _over(problem, now - first_seen[problem.key])]
             if busy or now < settled:

@@ -25,7 +25,7 @@ def fake(folder: Path, script: str) -> Helm:
 
 def test_values_go_by_standard_input_and_never_by_argv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELM_NAMESPACE", "elsewhere")
-    output = fake(tmp_path, "").upgrade("r", "chart", {"password": "hunter22"}, {"a": "b"}, 90.0, True).wait()
+    output = fake(tmp_path, "").upgrade("r", "chart", {"password": "hunter22"}, {"a": "b"}, 90.0, validate=False).wait()
     argv = (tmp_path / "argv").read_text().split("\n")
     assert output.code == 0
     assert json.loads((tmp_path / "stdin").read_text()) == {"password": "hunter22"}
@@ -40,6 +40,7 @@ def test_values_go_by_standard_input_and_never_by_argv(tmp_path: Path, monkeypat
         ("--labels", "a=b"),
     ):
         assert argv[argv.index(flag) + 1] == value
+    assert "--disable-openapi-validation" in argv
 
 
 def test_a_chart_that_does_not_render_is_wrong_input_with_the_charts_own_words(tmp_path: Path) -> None:

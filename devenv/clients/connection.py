@@ -20,6 +20,8 @@ from urllib.parse import urlencode
 
 Entry = Mapping[str, Any]
 
+CONNECTIONS = 32  # kept open: eight are held by watches, and each new one costs a TLS handshake
+
 
 class Connection:
     """Sends requests to one server, through `proxy` or (empty) straight.
@@ -62,6 +64,7 @@ def _configured(cluster: Entry, user: Entry) -> Any:
 
     configuration = Configuration(host=str(cluster["server"]).rstrip("/"))
     configuration.retries = 0
+    configuration.connection_pool_maxsize = CONNECTIONS
     configuration.verify_ssl = not cluster.get("insecure-skip-tls-verify")
     configuration.tls_server_name = cluster.get("tls-server-name")
     if cluster.get("proxy-url"):
