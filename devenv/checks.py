@@ -157,7 +157,9 @@ def as_planned(plan: Plan) -> Answers:
     more = f" and {len(plan.reasons) - 1} more" if len(plan.reasons) > 1 else ""
     yield Answer(WARN, f"redeploy has something to do: {plan.reasons[0]}{more}", "inv plan, then inv redeploy")
     for text in plan.impossible:
-        yield Answer(FAIL, f"redeploy cannot do it in place: {text}", "inv redeploy --fresh   (keeps the data)")
+        fresh = "inv redeploy --fresh   (keeps the data)"
+        mend = "undo it, or name another database" if text in plan.bound else fresh
+        yield Answer(FAIL, f"redeploy cannot do it in place: {text}", mend)
 
 
 def switched(desired: Desired, deployed: Deployed | None) -> Answers:

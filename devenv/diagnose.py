@@ -25,6 +25,32 @@ class Known:
 KNOWN = tuple(
     Known(re.compile(pattern), cause, hint)
     for pattern, cause, hint in (
+        # what the schema Job says itself
+        (
+            r"^schema: no Temporal ever ran on database .* cut off",
+            "a first migration was cut off",
+            "that SQL, as who may; then inv redeploy",
+        ),
+        (
+            r"^schema: database .* was restored under another name",
+            "the schema's version is under another name",
+            "that SQL, as who may; then inv redeploy",
+        ),
+        (
+            r"^schema: database .* belongs to |^schema: a Temporal that is not known",
+            "the database is another release's",
+            "another database: --set backend.temporalConfig.postgres.database=…",
+        ),
+        (
+            r"^schema: database .* was begun with numHistoryShards",
+            "the number of shards is fixed for the life of the database",
+            "that number: --set backend.temporal.server.config.numHistoryShards=…",
+        ),
+        (
+            r"^schema: database .* a downgrade is refused",
+            "the schema is newer than the server",
+            "the newer server's image, or another database: --set backend.temporalConfig.postgres.database=…",
+        ),
         (
             r"cannot be greater than Actual version",
             "the schema is older than the server",
@@ -38,12 +64,12 @@ KNOWN = tuple(
         (
             r"no pg_hba.conf entry.*no encryption|SSL connection is required",
             "PostgreSQL wants TLS, which is off",
-            "--set backend.temporalConfig.postgres.tls.enabled=true",
+            "--set backend.temporalConfig.postgres.tls.mode=require",
         ),
         (
             r"SSL is not enabled on the server",
             "TLS is on, but PostgreSQL has none",
-            "--set backend.temporalConfig.postgres.tls.enabled=false",
+            "--set backend.temporalConfig.postgres.tls.mode=off",
         ),
         (
             r"certificate signed by unknown authority",
@@ -99,11 +125,6 @@ KNOWN = tuple(
             r"Namespace \S+ is not found",
             "the Temporal namespace is not there",
             "inv logs admintools",
-        ),
-        (
-            r"duplicate key value violates unique constraint \"namespace_metadata",
-            "a first migration was broken off half-way",
-            "inv destroy --delete-data, then inv redeploy (where the data may go)",
         ),
         (
             r"exec format error",

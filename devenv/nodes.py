@@ -1,7 +1,7 @@
 """Refuses a release that the nodes have no room for, before it is touched. Edge in.
 
-What surely does not fit is refused, nothing else: what runs already counts where it is, what a rollout replaces gives
-its room back, and where somebody adds nodes, or they may not be listed, nobody is refused.
+What surely does not fit is refused, nothing else: what runs already counts where it is, what a rollout replaces and
+what is ending gives its room back, and where somebody adds nodes, or they may not be listed, nobody is refused.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def check(kube: Kube, wanted: Sequence[Object], applied: Sequence[Object], snaps
         return
     try:
         nodes = kube.get(NODES).get("items") or []
-        pods = kube.get(PODS).get("items") or []
+        pods = [pod for pod in kube.get(PODS).get("items") or [] if "deletionTimestamp" not in pod["metadata"]]
     except Denied:
         return
     own = _owners(lasting, applied, snapshot)

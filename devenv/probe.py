@@ -33,13 +33,14 @@ class _Unasked(Exception):
     """The database could not be asked; the reason in words."""
 
 
-def ask(session: Session, desired: Desired, screen: Screen, wanted: Sequence[Object]) -> None:
-    """Asks it, where this was not done for this Secret and this release. Raises Refused where it cannot serve."""
+def ask(session: Session, desired: Desired, screen: Screen, wanted: Sequence[Object], *, worked: bool) -> None:
+    """Asks it, where this was not done for this Secret and a release that `worked`. Raises Refused where it cannot
+    serve."""
     given, job = desired.external, databases.schema_job(wanted)
     if given is None or job is None:
         return
     question = preflight.question(wanted, _texts(session.kube, desired, given, job), given.source)
-    if question is None or _remembered(session.kube, desired) == question.key(given.version):
+    if question is None or (worked and _remembered(session.kube, desired) == question.key(given.version)):
         return
     with screen.stage("preflight") as stage:
         try:

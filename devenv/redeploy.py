@@ -80,7 +80,9 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
     stages.images(environment, session, screen, drawn, given)
     apply.namespace(session.kube, desired.namespace)
     with lease.alone(session.kube, desired, screen, wait=how.wait) as taken:
-        probe.ask(session, desired, screen, drawn.wanted)
+        release = drawn.seen.release
+        worked = release is not None and release.status == "deployed"
+        probe.ask(session, desired, screen, drawn.wanted, worked=worked)
         if how.fresh and not how.reset_data:
             stages.refuse_bound(environment, drawn.plan)
             if secret.ours(desired):

@@ -128,6 +128,10 @@ CASES: dict[str, tuple[checks.Answers, tuple[str, ...], str, str]] = {
     "what cannot be done in place": (
         checks.as_planned(Plan(("r",), (), 3, "", impossible=("a selector",))), (WARN, FAIL), "a selector", "--fresh",
     ),
+    "what the database does not let change": (
+        checks.as_planned(Plan(("r",), (), 3, "", impossible=("shards",), bound=("shards",))), (WARN, FAIL), "shards",
+        "another database",
+    ),
     "a password that opens": (checks.secret(OFF, there(opens=True), EMPTY), (PASS,), "opens", ""),
     "a password that does not open": (checks.secret(OFF, there(opens=False), EMPTY), (FAIL,), "does not open", "db.repair-password"),
     "a volume without its password": (checks.secret(OFF, there(secret=False), EMPTY), (FAIL,), "is gone", "db.repair-password"),

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
+import re
+
 import pytest
 
-from devenv import diagnose
+from devenv import diagnose, paths, preflight
 
 SCHEMA = (
     '{"level":"fatal","ts":"2026-01-01T00:00:00Z","msg":"Unable to start server","error":"sql schema version compatibility '
@@ -23,6 +26,13 @@ LINES = {
     "FATAL: remaining connection slots are reserved for roles with the SUPERUSER attribute": "PostgreSQL has no connection left",
     "could not write: No space left on device": "the volume is full",
     "exec /app: exec format error": "the image is for another processor",
+    "schema: no Temporal ever ran on database cut; its first migration was cut off after schema 0.0, with 24 tables. Make it "
+    'anew, and deploy again: DROP DATABASE "cut"; CREATE DATABASE "cut" OWNER "app"': "a first migration was cut off",
+    "schema: database t was restored under another name, so its": "the schema's version is under another name",
+    "schema: database t belongs to a/b, not to c/d; name": "the database is another release's",
+    "schema: a Temporal that is not known to be c/d works on database t, at 10.1.2.3": "the database is another release's",
+    "schema: database t was begun with numHistoryShards 4, for": "the number of shards is fixed for the life of the database",
+    "schema: database t has schema 1.20, which a newer server brought; this one knows 1.19, and a downgrade is refused: deploy": "the schema is newer than the server",
 }
 
 
@@ -43,3 +53,22 @@ def test_of_an_unknown_program_the_last_line_that_looks_like_an_error_is_shown()
 def test_else_the_last_line() -> None:
     assert diagnose.explain(["one", "two", ""]).line == "two"
     assert diagnose.explain([]).line == ""
+
+
+def test_what_the_schema_job_says_itself_explains_more_than_its_tools_error() -> None:
+    tool = 'Unable to update SQL schema. {"error": "pq: permission denied for schema public"}'
+    told = diagnose.explain([tool, "schema: no Temporal ever ran on database x; its first migration was cut off …"])
+    assert told.cause == "a first migration was cut off"
+
+
+def test_every_value_that_a_hint_sets_is_one_that_the_chart_knows() -> None:
+    known = json.loads((paths.PACKAGE / "charts/environment/values.schema.json").read_text())
+    hints = " ".join(each.hint for each in diagnose.KNOWN) + " ".join(next for _, _, next in preflight.SAID)
+    named = {*re.findall(r"--set ([\w.]+)=", hints), *re.findall(r"--set ([\w.]+)=", preflight.ANOTHER)}
+    assert named
+    for name in named:
+        place = known
+        for part in name.split("."):
+            place = known["$defs"][place["$ref"].rpartition("/")[2]] if "$ref" in place else place
+            assert part in place["properties"], name
+            place = place["properties"][part]

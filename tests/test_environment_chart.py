@@ -325,6 +325,29 @@ def test_what_is_missing_is_said_in_one_sentence(values: Values, says: str) -> N
     assert "nil pointer" not in message
 
 
+NAMES = {
+    'x"; DROP DATABASE y': "backend/temporalConfig/postgres/database': 'x\"; DROP DATABASE y' does not match pattern",
+    "a;b": "does not match pattern",
+    "1st": "does not match pattern",
+    "n" * 53: "does not match pattern",  # with _visibility 64 bytes, of which PostgreSQL keeps 63
+    "größe": "does not match pattern",
+    "template0": "which PostgreSQL keeps for itself: name another database",
+    "n" * 52: "",
+    "My-Temporal_2": "",
+}
+
+
+@pytest.mark.parametrize(("name", "says"), NAMES.items())
+def test_a_database_is_named_as_it_is_or_refused(name: str, says: str) -> None:
+    values = merged(EXTERNAL, at("backend.temporalConfig.postgres.database", name))
+    if says:
+        assert says in refusal(values)
+    else:
+        found = variables(server(render(values), "history"))
+        assert found["TEMPORAL_STORE_DATABASE"]["value"] == name
+        assert found["TEMPORAL_VISIBILITY_DATABASE"]["value"] == f"{name}_visibility"
+
+
 def test_null_means_empty_everywhere() -> None:
     """Every value null but the images' names, the Secret and the toggles."""
 

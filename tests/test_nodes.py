@@ -42,12 +42,14 @@ def running(name: str, cpu: str, owner: str = "", namespace: str = "devenv", whe
 
 
 OTHER = running("other", "3", namespace="elsewhere")
+ENDING = ({**OTHER[0], "metadata": {**OTHER[0]["metadata"], "deletionTimestamp": "2026-11-24T08:00:00Z"}}, OTHER[1])
 OURS = [running("app-1", "1", "Deployment/app"), running("app-2", "1", "Deployment/app")]
 FITS: dict[str, tuple[list[Object], list[Object], list[tuple[Object, Pod]]]] = {
     "a pod for which there is room": ([app("4")], [], []),
     "pods that run already, on a full node": ([app("1", 2)], [app("1", 2)], [*OURS, running("x", "2", namespace="y")]),
     "larger ones in the place of those that run": ([app("2", 2)], [app("1", 2)], OURS),
     "others in the place of those that go": ([app("4", name="new")], [app("1", 2)], OURS),
+    "a pod for which there is room when another has ended": ([app("4")], [], [ENDING]),
     "a test that waits until all else is there": ([hooked(app("9"))], [], []),
     "one that says itself where it goes": ([app("9", affinity={"nodeAffinity": {}})], [], []),
 }

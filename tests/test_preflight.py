@@ -69,6 +69,14 @@ def test_hosts_by_value_replicas_pools_and_the_ca_count() -> None:
     assert question.need == (2 + 3 + 2 + 2) * 5
 
 
+def test_the_ca_may_be_in_a_config_map() -> None:
+    tls = {"mode": "verify-full", "caConfigMap": {"name": "bundle", "key": "root.pem"}}
+    values = {**EXTERNAL, "backend": {"temporalConfig": {"postgres": {"secret": {"name": "managed"}, "tls": tls}}}}
+    job = next(one for one in render(values) if one["kind"] == "Job")
+    assert preflight.sources(job) == {"Secret/managed", "ConfigMap/bundle"}
+    assert asked(values, {**TEXTS, "ConfigMap/bundle": {"root.pem": "BUNDLE"}}).ca == "BUNDLE"
+
+
 def test_without_a_schema_job_nothing_is_asked() -> None:
     assert preflight.question([], {}, "a/b") is None
 

@@ -129,3 +129,24 @@ def test_the_certificates_host_is_verified_with_a_ca_from_a_config_map(
     values["backend"]["temporalConfig"]["postgres"]["tls"] = {"mode": "verify-full", "caConfigMap": name}
     helm(env, *UPGRADE, values=yaml.safe_dump(values))
     helm(env, "test", "backend")
+
+
+SERVER = "backend.temporal.server"
+ROOM: dict[str, str] = {
+    f"{SERVER}.history.resources.requests.cpu=100": "CPU too little",
+    f"{SERVER}.replicaCount=2,{SERVER}.resources.requests.cpu=1": "CPU too little",  # as in the profile production
+    "global.temporal.nodeSelector.pool=temporal": "it has no label pool=temporal",
+}
+
+
+def test_what_the_node_cannot_hold_is_refused_before_anything_is_applied(
+    make_environment: Callable[[str], Environment],
+) -> None:
+    env = make_environment("room")
+    for setting, why in ROOM.items():
+        output = env.inv("redeploy", "--set", setting, "--output", "json")
+        assert output.code == 3
+        failure = json.loads(output.stdout)["failure"]
+        assert failure["reason"] == "the nodes have no room for it"
+        assert why in failure["evidence"]
+    assert env.inv("kubectl", "--", "get", "namespace", env.namespace).code != 0

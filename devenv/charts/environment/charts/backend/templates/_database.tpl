@@ -45,7 +45,11 @@ defaultUser: {{ $postgres.username | default "postgres" | quote }}
 tls: {{ $mode | quote }}
 ca: {kind: {{ empty $map.name | ternary "secret" "configMap" }}, name: {{ $ca.name | default $secret | quote }}, key: {{ $ca.key | default "ca.crt" | quote }}}
 {{- end }}
-database: {{ $postgres.database | default "temporal" | quote }}
+{{- $database := $postgres.database | default "temporal" }}
+{{- if has $database (list "template0" "template1") }}
+{{- fail (printf "backend.temporalConfig.postgres.database is %q, which PostgreSQL keeps for itself: name another database" $database) }}
+{{- end }}
+database: {{ $database | quote }}
 adminDatabase: {{ $postgres.adminDatabase | default "postgres" | quote }}
 {{- end }}
 
