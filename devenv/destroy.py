@@ -67,6 +67,7 @@ def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: b
         stage.waits(f"helm uninstalls {desired.release}")
         release = look.releases(session.kube, desired.namespace).get(desired.release)
         there = release is not None
+        stays = _stays(session.kube, desired, release.revision) if release and desired.bundled else ""
         left = _left_by_hooks(session.kube, desired, release.revision) if release and not desired.bundled else []
         if there:
             output = session.helm.uninstall(desired.release, desired.timeouts["rollout"])
@@ -79,6 +80,8 @@ def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: b
             f"release {desired.release} removed" if there or jobs else f"release {desired.release} was not there"
         )
     external.tidy(session.kube, replace(desired, external=None))
+    if stays:
+        screen.line(stays)
     volume = volume_of(seen, desired.release)
     if delete_data:
         _delete_data(session.kube, desired, seen, screen)
@@ -87,6 +90,11 @@ def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: b
         screen.line(f"volume {volume} and its password are kept: inv redeploy takes them up")
         screen.line("to delete them as well: inv destroy --delete-data", "dim")
     return Result(desired.namespace, desired.release, bool(there or jobs), kept=volume)
+
+
+def _stays(kube: Kube, desired: Desired, revision: int) -> str:
+    manifest = helming.manifest(kube, desired.namespace, desired.release, revision)
+    return external.stays(helming.objects(manifest, desired.namespace), desired)
 
 
 def _left_by_hooks(kube: Kube, desired: Desired, revision: int) -> list[str]:

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from devenv import credentials, secret
+from devenv import credentials, databases, secret
 from devenv import plan as planning
 from devenv.apply import MANAGED
 from devenv.clients.kube import KINDS, METADATA_ONLY, Conflict, Denied, Kube, Object
@@ -288,6 +288,16 @@ def left_behind(kube: Kube, desired: Desired, wanted: Sequence[Object], applied:
     if internal or not before or before == after:
         return ()
     return (f"the external PostgreSQL of {before} is used no longer; its data and workflows stay behind there",)
+
+
+def stays(applied: Sequence[Object], desired: Desired) -> str:
+    """What a release leaves in its external PostgreSQL when it goes; empty where it used none."""
+    where = "" if any(object["kind"] == "StatefulSet" for object in applied) else _database(applied)
+    names = [f'"{one.name}"' for one in databases.of(desired, applied) if one.requires]
+    if not where or not names:
+        return ""
+    drop = "; ".join(f"DROP DATABASE {name}" for name in names)
+    return f"databases {' and '.join(names)} stay in the external PostgreSQL of {where}; to drop them there: {drop}"
 
 
 def _annotations(object: Object | None) -> Mapping[str, str]:

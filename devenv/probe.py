@@ -12,7 +12,7 @@ import secrets
 import time
 from collections.abc import Callable, Iterator, Sequence
 
-from devenv import databases, external, look, preflight
+from devenv import databases, external, look, objections, preflight
 from devenv.apply import MANAGED
 from devenv.clients import shell
 from devenv.clients.kube import KINDS, Conflict, Denied, Kube, NotThere, Object
@@ -54,13 +54,13 @@ def ask(session: Session, desired: Desired, screen: Screen, wanted: Sequence[Obj
 
 
 def _refuse(question: Question, answer: str) -> None:
-    objection = preflight.objection(question, answer)
+    objection = objections.objection(question, answer)
     if objection is not None:
         raise Refused(objection.what, where=question.where, why=objection.why, next=objection.next)
 
 
 def _told(question: Question, answer: str) -> str:
-    parts = preflight.sections(answer)
+    parts = objections.sections(answer)
     server = next(part for part in parts.values() if part.of("server")).of("server")[0]
     tls = {"disable": "no TLS", "require": "TLS", "verify-full": "TLS, verified"}[question.env["PGSSLMODE"]]
     return f"PostgreSQL {server['version']}, {tls}, {question.need} of {server['limit']} connections for Temporal"
@@ -86,7 +86,7 @@ def _answer(session: Session, desired: Desired, job: Object, question: Question,
     """What psql was told; where it is in doubt about the certificate, what Temporal's own tool was, too."""
     host = question.env["PGHOST"]
     answer = _printed(session, desired, preflight.script(question), host, waits, job, "schema")
-    if preflight.doubtful(answer):
+    if objections.doubtful(answer):
         answer += _printed(session, desired, preflight.tool_script(question), host, waits, job, "tool")
     return answer
 

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from devenv import diagnose, paths, preflight
+from devenv import diagnose, objections, paths
 
 SCHEMA = (
     '{"level":"fatal","ts":"2026-01-01T00:00:00Z","msg":"Unable to start server","error":"sql schema version compatibility '
@@ -63,8 +63,8 @@ def test_what_the_schema_job_says_itself_explains_more_than_its_tools_error() ->
 
 def test_every_value_that_a_hint_sets_is_one_that_the_chart_knows() -> None:
     known = json.loads((paths.PACKAGE / "charts/environment/values.schema.json").read_text())
-    hints = " ".join(each.hint for each in diagnose.KNOWN) + " ".join(next for _, _, next in preflight.SAID)
-    named = {*re.findall(r"--set ([\w.]+)=", hints), *re.findall(r"--set ([\w.]+)=", preflight.ANOTHER)}
+    hints = " ".join(each.hint for each in diagnose.KNOWN) + " ".join(next for _, _, next in objections.SAID)
+    named = {*re.findall(r"--set ([\w.]+)=", hints), *re.findall(r"--set ([\w.]+)=", objections.ANOTHER)}
     assert named
     for name in named:
         place = known

@@ -17,6 +17,7 @@ from devenv.model import External
 from devenv.report import Screen
 from devenv.settings import Flags
 from tests.fake_api import FakeApi
+from tests.test_databases import server
 
 OWN = "/api/v1/namespaces/devenv/secrets"
 OTHER = "/api/v1/namespaces/other/secrets"
@@ -298,3 +299,17 @@ def test_a_revision_whose_copy_is_gone_is_not_gone_back_to(api: FakeApi, kube: K
         external.refuse_without_copy(kube, desired, [workload("backend", **host_of(COPY))])
     api.answers[f"GET {OWN}/{COPY}"] = (200, copy_of("other/mine", "v"))
     external.refuse_without_copy(kube, desired, [workload("backend", **host_of(COPY))])
+
+
+BACKEND = workload("backend", **host_of("managed"))
+STAYS = {
+    "external": ([BACKEND, *server("4")], 'databases "t" and "t_visibility" stay in the external PostgreSQL of Secret managed; '
+                 'to drop them there: DROP DATABASE "t"; DROP DATABASE "t_visibility"'),
+    "internal": ([*INTERNAL, BACKEND, *server("4")], ""),
+    "external, without Temporal": ([BACKEND], ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("objects", "told"), STAYS.values(), ids=STAYS.keys())
+def test_a_release_that_goes_says_what_stays_in_its_external_database(objects: list[dict[str, Any]], told: str) -> None:
+    assert external.stays(objects, environment.describe(Flags()).desired) == told

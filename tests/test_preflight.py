@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from devenv import preflight
+from devenv import objections, preflight
 from devenv.preflight import Question
 from tests.test_environment_chart import EXTERNAL, render
 
@@ -199,7 +199,7 @@ SERVES: dict[str, str] = {
 
 @pytest.mark.parametrize("text", SERVES.values(), ids=SERVES.keys())
 def test_it_serves_where(text: str) -> None:
-    assert preflight.objection(QUESTION, text) is None
+    assert objections.objection(QUESTION, text) is None
 
 
 SAID: dict[str, tuple[str, str]] = {
@@ -240,7 +240,7 @@ SAID: dict[str, tuple[str, str]] = {
 
 @pytest.mark.parametrize(("line", "told"), SAID.items())
 def test_what_was_said_is_told_as_what_it_means(line: str, told: tuple[str, str]) -> None:
-    found = preflight.objection(QUESTION, answer(admin=line, instead=line))
+    found = objections.objection(QUESTION, answer(admin=line, instead=line))
     assert found is not None
     assert told[0] in found.what
     assert told[1] in found.next
@@ -261,11 +261,11 @@ WHY = {
 @pytest.mark.parametrize(("told", "what"), WHY.items())
 def test_why_a_certificate_did_not_pass_comes_from_temporals_own_tool(told: str, what: str) -> None:
     asked = answer(admin=UNTRUSTED, instead=UNTRUSTED)
-    assert preflight.doubtful(asked)
-    found = preflight.objection(QUESTION, asked + answer(certificate=TOOL.format(told)))
+    assert objections.doubtful(asked)
+    found = objections.objection(QUESTION, asked + answer(certificate=TOOL.format(told)))
     assert found is not None
     assert what in found.what
-    assert not preflight.doubtful(good())
+    assert not objections.doubtful(good())
 
 
 def test_the_tool_is_asked_for_a_database_that_is_there_so_it_makes_none() -> None:
@@ -361,7 +361,7 @@ OBJECTIONS: dict[str, tuple[str, str, str]] = {
 
 @pytest.mark.parametrize(("text", "what", "next"), OBJECTIONS.values(), ids=OBJECTIONS.keys())
 def test_the_one_cause_is_named(text: str, what: str, next: str) -> None:
-    found = preflight.objection(QUESTION, text)
+    found = objections.objection(QUESTION, text)
     assert found is not None
     assert what in found.what
     assert next in found.next

@@ -344,7 +344,9 @@ def test_to_the_internal_database_and_back_wants_a_yes_and_loses_nothing(
 
 def test_destroy_removes_the_copy_and_leaves_the_source(env: Environment, beside: Environment) -> None:
     before = read(beside, NAME)
-    assert env.inv("destroy").code == 0
+    output = env.inv("destroy")
+    assert output.code == 0
+    assert f'"temporal" and "temporal_visibility" stay in the external PostgreSQL of Secret {COPY}' in output.stderr
     assert COPY not in env.kubectl("get", "secrets,configmaps", "-o", "name")
     assert read(beside, NAME) == before
 
