@@ -60,6 +60,7 @@ OWN = {
     "since": "only what is younger: 90s, 10m, 1h30m",
     "delete_data": "delete volume and password too",
     "rounds": "how often each is measured",
+    "failures": "the catalogue of broken environments instead: seconds to the exit, and is the cause named",
     "revision": "go back to this one; else to the last good one",
     "database": "backend, temporal or temporal_visibility",
     "port": "the local port; 0: any free one",
@@ -580,10 +581,16 @@ def test(screen: Any, fast: bool = False) -> None:
 
 
 @environment_task
-def bench(screen: Any, flags: Flags, rounds: int = 5) -> None:
+def bench(screen: Any, flags: Flags, rounds: int = 5, failures: bool = False) -> None:
     """Measure devenv against plain Helm, side by side, on the embedded cluster, in namespaces that go afterwards."""
     from devenv import bench as measuring
 
+    if failures:
+        from devenv import failures as failing
+
+        told = failing.bench(flags, screen)
+        screen.answer(told) if flags.output == "json" else print(failing.table(told))
+        return
     record = measuring.run(flags, screen, rounds)
     if flags.output == "json":
         screen.answer(record)

@@ -97,9 +97,15 @@ KNOWN = tuple(
             "inv logs schema",
         ),
         (
-            r"could not translate host name|no such host",
-            "the database's host name cannot be resolved",
-            "inv kubectl -- get svc",
+            r"[Tt]emporary failure in name resolution|EAI_AGAIN|server misbehaving"
+            r"|lookup \S+( on \S+)?: .*(i/o timeout|connection refused)",
+            "the cluster's DNS does not answer",
+            "inv kubectl -- get pods -n kube-system -l k8s-app=kube-dns",
+        ),
+        (
+            r"could not translate host name|no such host|Name or service not known|ENOTFOUND",
+            "a host's name is not known",
+            "inv kubectl -- get services   (is it among them?)",
         ),
         (
             r"tried default DB names|no usable database connection found",
@@ -115,6 +121,12 @@ KNOWN = tuple(
             r"No space left on device",
             "the volume is full",
             "inv kubectl -- get pvc",
+        ),
+        (
+            r"temporal-server: configuration:|config validation error:|[Uu]nable to load configuration"
+            r"|config file corrupted|unable to create dynamic config client",
+            "Temporal's configuration is wrong",
+            "inv values --explain backend.temporal.server",
         ),
         (
             r"unable to bootstrap ringpop|join duration .* exceeded",
@@ -139,6 +151,8 @@ KNOWN = tuple(
     )
 )
 
+LONGEST = 300  # characters of a line that are shown
+
 _ERROR = re.compile(r"error|fatal|panic|exception|failed|denied|refused|cannot|unable|no such", re.IGNORECASE)
 _TIMESTAMP = re.compile(r"^\d{4}-\d\d-\d\dT[0-9:.]+Z\s+")
 
@@ -154,13 +168,35 @@ class Explained:
 
 def explain(lines: Sequence[str]) -> Explained:
     """The best explanation in a log: a known line, else the last that looks like an error, else the last."""
-    texts = [_message(_TIMESTAMP.sub("", line.strip())) for line in lines if line.strip()]
+    texts = _joined([_message(_TIMESTAMP.sub("", line.strip())) for line in lines if line.strip()])
     for text in reversed(texts):
         for known in KNOWN:
-            if known.pattern.search(text):
-                return Explained(text[:300], known.cause, known.hint)
+            if found := known.pattern.search(text):
+                return Explained(_around(text, found.start()), known.cause, known.hint)
     errors = [text for text in texts if _ERROR.search(text)]
-    return Explained((errors or texts or [""])[-1][:300])
+    return Explained(_ends((errors or texts or [""])[-1]))
+
+
+def _joined(texts: Sequence[str]) -> list[str]:
+    """A line that ends with a colon is finished by the next."""
+    joined: list[str] = []
+    for text in texts:
+        if joined and joined[-1].endswith(":"):
+            joined[-1] += f" {text}"
+        else:
+            joined.append(text)
+    return joined
+
+
+def _around(text: str, place: int) -> str:
+    """The part of a long line that holds what is known: Go's errors have their root cause at the end."""
+    start = 0 if len(text) <= LONGEST else max(0, min(place - 40, len(text) - LONGEST))
+    return ("…" if start else "") + text[start : start + LONGEST]
+
+
+def _ends(text: str) -> str:
+    """Beginning and end of a line that is too long."""
+    return text if len(text) <= LONGEST else f"{text[:100]} … {text[100 - LONGEST :]}"
 
 
 def _message(line: str) -> str:

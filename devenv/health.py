@@ -23,6 +23,7 @@ MOUNT_GRACE = 45.0
 PENDING_CLAIM_GRACE = 45.0
 REFUSED_GRACE = 5.0  # a service account or a token may come a moment after its pod was wanted
 WEBHOOK_GRACE = 15.0
+NODE_GRACE = 30.0  # a node that is new, or whose kubelet starts anew, is not ready for a moment
 ENDING_GRACE = 45.0  # pods that are ending still count in a quota
 
 WRONG_CONFIG = frozenset(
@@ -32,6 +33,7 @@ PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"})
 PASSING = re.compile(r"\b429\b|toomanyrequests|QPS|timeout|timed out|\bEOF\b|\b50[0-9]\b|temporar", re.IGNORECASE)
 NOT_STARTED = frozenset({"StartError", "ContainerCannotRun", "RunContainerError"})
 NEVER_STARTS = re.compile(r"executable file not found|no such file or directory|permission denied|exec format error")
+NO_PROGRAM = re.compile(r'exec: "[^"]*": (executable file not found|stat \S+: no such file|permission denied).*')
 NO_CLASS = re.compile(r"storageclass\S* \"[^\"]*\" not found", re.IGNORECASE)
 NO_SOURCE = re.compile(r"(secret|configmap) \"[^\"]*\" not found|references non-existent")
 TOO_MUCH = re.compile(r"exceeds the limit")
@@ -186,6 +188,8 @@ def _pods_line(snapshot: Snapshot, pods: list[Pod], owner: str) -> str:
 def _pod_line(snapshot: Snapshot, pod: Pod) -> str:
     if pod.unscheduled:
         return "no node has room for it"
+    if pod.node in snapshot.unready:
+        return f"its node {pod.node} is not ready"
     if not pod.containers:
         return "being scheduled" if pod.phase == "Pending" else pod.phase.lower()
     for container in pod.containers:
@@ -201,9 +205,10 @@ def _pod_line(snapshot: Snapshot, pod: Pod) -> str:
 
 
 def _creating(snapshot: Snapshot, pod: Pod) -> str:
-    for event in reversed(_events(snapshot, f"Pod/{pod.name}")):
-        if event.reason == "Pulling":
-            return "pulling its image"
+    told = [event for event in _events(snapshot, f"Pod/{pod.name}") if event.reason in ("Pulling", "Pulled")]
+    if told and told[-1].reason == "Pulling":
+        named = re.search(r'"([^"]+)"', told[-1].message)
+        return f"pulling {named.group(1)}" if named else "pulling its image"
     return "its containers are being made"
 
 
@@ -225,12 +230,29 @@ def _pod_problems(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> l
         return _put_out(pod, component, owner)
     if pod.unscheduled:
         return _unscheduled(snapshot, pod, component, owner)
+    if not pod.node and (hopeless := [one for one in _unbound(snapshot, pod, component, owner) if not one.patience]):
+        return hopeless
+    if pod.node in snapshot.unready:
+        return [_on_unready_node(snapshot, pod, component, owner)]
     found = []
     for container in pod.containers:
         problem = _container_problem(snapshot, pod, container, component, owner)
         if problem:
             found.append(problem)
-    return found or _not_set_up(snapshot, pod, component, owner)
+    return found or _no_program(snapshot, pod, component, owner) or _not_set_up(snapshot, pod, component, owner)
+
+
+def _no_program(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> list[Problem]:
+    """The runtime's word for it, which comes as an event some seconds before the container's own status has it."""
+    waiting = [container for container in pod.containers if container.state == "waiting"]
+    told = [event for event in _events(snapshot, f"Pod/{pod.name}") if event.warning and event.reason == "Failed"]
+    found = [why.group(0) for event in told if (why := NO_PROGRAM.search(event.message))]
+    if len(waiting) != 1 or not found:
+        return []
+    what, where = f"{owner} cannot be started", f"pod {pod.name}, container {waiting[0].name}"
+    return [
+        Problem(what, component, what, where, found[-1], AT_ONCE, pod.name, waiting[0].name, about=f"Pod/{pod.name}")
+    ]
 
 
 def _put_out(pod: Pod, component: str, owner: str) -> list[Problem]:
@@ -263,15 +285,24 @@ def _unscheduled(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> li
         return []
     what = f"{owner} finds no node"
     if "unbound immediate PersistentVolumeClaims" in pod.unscheduled or "persistentvolumeclaim" in pod.unscheduled:
-        return _unbound(snapshot, component, owner)
+        return _unbound(snapshot, pod, component, owner)
     where, about = f"pod {pod.name}", f"Pod/{pod.name}"
     return [Problem(f"{owner} unscheduled", component, what, where, pod.unscheduled, SCHEDULING_GRACE, about=about)]
 
 
-def _unbound(snapshot: Snapshot, component: str, owner: str) -> list[Problem]:
+def _on_unready_node(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> Problem:
+    what, where = f"{owner} is on a node that is not ready", f"pod {pod.name}, node {pod.node}"
+    hint = f"inv kubectl -- describe node {pod.node}"
+    return Problem(
+        f"{owner} {pod.node}", component, what, where, snapshot.unready[pod.node], NODE_GRACE, hint=hint,
+        about=f"Pod/{pod.name}",
+    )  # fmt: skip
+
+
+def _unbound(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> list[Problem]:
     found = []
     for claim in snapshot.claims:
-        if claim.phase == "Bound":
+        if claim.phase == "Bound" or claim.name not in pod.claims:
             continue
         events = [event for event in _events(snapshot, f"PersistentVolumeClaim/{claim.name}") if event.warning]
         why = events[-1].message if events else "no volume was made for it yet"

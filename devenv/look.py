@@ -75,7 +75,9 @@ def pod(object: Object) -> Pod:
     scheduled = conditions.get("PodScheduled", {})
     labels = meta.get("labels") or {}
     containers = [container(entry, True) for entry in status.get("initContainerStatuses") or []]
-    named = (object.get("spec") or {}).get("containers") or []
+    spec = object.get("spec") or {}
+    named = spec.get("containers") or []
+    claims = [(volume.get("persistentVolumeClaim") or {}).get("claimName") for volume in spec.get("volumes") or []]
     blind = {entry["name"] for entry in named if not entry.get("readinessProbe")}
     statuses = status.get("containerStatuses") or []
     containers += [container(entry, False, probed=entry["name"] not in blind) for entry in statuses]
@@ -93,6 +95,8 @@ def pod(object: Object) -> Pod:
         message=status.get("message", ""),
         scheduled=_since(scheduled),
         ready_since=_since(conditions.get("Ready", {})),
+        node=spec.get("nodeName") or "",
+        claims=tuple(str(name) for name in claims if name),
     )
 
 
@@ -296,6 +300,22 @@ def nodes(kube: Kube) -> tuple[Node, ...]:
         return tuple(node(item) for item in kube.get("/api/v1/nodes").get("items") or [])
     except (Denied, NotThere):
         return ()
+
+
+def unready(kube: Kube, snapshot: Snapshot) -> dict[str, str]:
+    """The nodes that are not ready, of those on which pods of the snapshot wait: name → why; none where they may not
+    be seen."""
+    waiting = {pod.node for pod in snapshot.pods if pod.node and not pod.ready and pod.phase in ("Pending", "Running")}
+    found = {}
+    for name in sorted(waiting):
+        try:
+            status = kube.get(f"/api/v1/nodes/{name}").get("status") or {}
+        except (Denied, NotThere):
+            continue
+        ready: Mapping[str, Any] = next((one for one in status.get("conditions") or [] if one["type"] == "Ready"), {})
+        if ready.get("status") != "True":
+            found[name] = str(ready.get("message") or ready.get("reason") or "its kubelet never said that it is ready")
+    return found
 
 
 def pull_secrets(kube: Kube, namespace: str, accounts: Iterable[str]) -> bool:

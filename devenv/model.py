@@ -106,7 +106,7 @@ class Container:
 class Pod:
     """A pod; `owner` as Kind/name of the controller above it, `template` the hash of its pod template.
 
-    `scheduled` and `ready_since` are empty while it is not so.
+    `scheduled`, `node` and `ready_since` are empty while it is not so. `claims`: the names of those it mounts.
     """
 
     name: str
@@ -122,6 +122,8 @@ class Pod:
     message: str = ""
     scheduled: str = ""
     ready_since: str = ""
+    node: str = ""
+    claims: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -222,7 +224,8 @@ class Release:
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One whole picture of a namespace at one moment."""
+    """One whole picture of a namespace at one moment; `unready`: nodes that are not ready, as far as pods wait on them
+    and they may be seen, each with its reason."""
 
     namespace: str
     exists: bool = True
@@ -232,6 +235,7 @@ class Snapshot:
     jobs: tuple[Job, ...] = ()
     events: tuple[Event, ...] = ()
     claims: tuple[Claim, ...] = ()
+    unready: Mapping[str, str] = field(default_factory=dict)
 
     def pods_of(self, owner: str) -> tuple[Pod, ...]:
         return tuple(pod for pod in self.pods if pod.owner == owner)

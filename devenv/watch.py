@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from devenv import diagnose, health, look, services
 from devenv import plan as planning
@@ -21,6 +21,7 @@ GONE = "unable to retrieve container logs for "  # the kubelet says so with stat
 SERVICE_GRACE = 2.0  # seconds: pods of elsewhere that it may lead to are found by then
 STEADY = 5.0  # seconds: a program that crashes at start has done so by then
 TICK = 0.25  # seconds: what outlasts its patience is seen that soon
+NODES = 2.0  # seconds: how often nodes are asked whether they are ready, while pods on them are not
 SETTLE = 2.0  # seconds after Helm: until then the controllers may not have seen its change
 
 LATE = re.compile(r"timed out|deadline|timeout|not ready", re.IGNORECASE)  # Helm's words for it
@@ -113,10 +114,15 @@ def follow(
     running: dict[tuple[str, str, int], float] = {}
     verdict = Verdict(False, (), ())
     busy, settled = True, started
+    unready: Mapping[str, str] = {}
+    asked = started
     try:
-        for snapshot in look.looks(kube, goal.namespace, stop, TICK):
-            seen(snapshot)
+        for picture in look.looks(kube, goal.namespace, stop, TICK):
             now = time.monotonic()
+            if now - asked >= NODES:
+                unready, asked = look.unready(kube, picture), now
+            snapshot = replace(picture, unready=unready)
+            seen(snapshot)
             was_busy, busy = busy, _busy(kube, goal, applying)
             if was_busy and not busy:
                 goal, settled = applied(goal), now + SETTLE
@@ -243,17 +249,48 @@ def _waiting(verdict: Verdict, since: dict[tuple[str, str], float], now: float) 
     return " · ".join(parts)
 
 
+Explained = tuple[Problem, diagnose.Explained]
+
+
 def _failed(kube: Kube, namespace: str, problems: Iterable[Problem]) -> RolloutFailed | StepFailed:
-    """The cause that the most components share, with the log line that explains it."""
-    explained = [(problem, _explain(kube, namespace, problem)) for problem in problems]
-    problem, told = max(explained, key=lambda pair: bool(pair[1].cause))
-    others = sorted({other.component for other, _ in explained} - {problem.component})
-    why = problem.why
-    if told.line:
-        why = f'{told.cause or why}: "{told.line}"'
-    what = problem.what + (f" (so do {', '.join(others)})" if others else "")
+    """The cause that the most components share, with the log line that explains it; other causes come after it."""
+    by_cause: dict[str, list[Explained]] = {}
+    for problem in problems:
+        told = _explain(kube, namespace, problem)
+        by_cause.setdefault(_cause(problem, told), []).append((problem, told))
+    groups = sorted(by_cause.values(), key=lambda group: (bool(group[0][1].cause), len(group)), reverse=True)
+    (problem, told), same = groups[0][0], sorted({other.component for other, _ in groups[0]})
+    same = [name for name in same if name != problem.component]
     failed = StepFailed if problem.before_rollout else RolloutFailed
-    return failed(what, where=problem.where, why=why, next=told.hint or problem.hint or f"inv logs {problem.component}")
+    return failed(
+        problem.what + (f" (so do {_shortened(same)})" if same else ""),
+        where=problem.where,
+        why="; ".join([_why(problem, told), *(f"also: {_one(group)}" for group in groups[1:4])]),
+        next=told.hint or problem.hint or f"inv logs {problem.component}",
+    )
+
+
+def _cause(problem: Problem, told: diagnose.Explained) -> str:
+    """What problems of one cause have in common: their words without the names and numbers of each one."""
+    owner, _, what = problem.what.partition(" ")
+    own = re.escape(owner.rpartition("/")[2]) + r"[-.a-z0-9]*"
+    text = told.cause or f"{what}: {told.line or problem.why}"
+    return re.sub(r"[0-9]+", "#", re.sub(own, "*", text))
+
+
+def _why(problem: Problem, told: diagnose.Explained) -> str:
+    return f'{told.cause or problem.why}: "{told.line}"' if told.line else problem.why
+
+
+def _one(group: Sequence[Explained]) -> str:
+    """Another cause in a few words."""
+    problem, told = group[0]
+    more = f" (and {len(group) - 1} more)" if len(group) > 1 else ""
+    return f"{problem.what}{more}: {_why(problem, told)[:160]}"
+
+
+def _shortened(names: Sequence[str]) -> str:
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
 def _explain(kube: Kube, namespace: str, problem: Problem) -> diagnose.Explained:
@@ -311,10 +348,13 @@ def _timed_out(kube: Kube, goal: Goal, verdict: Verdict, seen: Snapshot) -> Roll
     open_ = [(name, text) for name, text in verdict.lines if text != "ok"]
     warnings = [warning for name, _ in open_ if (warning := health.last_warning(seen, name))]
     told = [f"{name}: {text}" for name, text in open_] or ["helm has not finished"]
-    name = open_[0][0] if open_ else ""
+    name, text = open_[0] if open_ else ("", "")
+    pods = [pod.name for pod in health.belonging(seen, name) if not pod.ready and not pod.deleting]
+    pulls = bool(pods) and text.startswith("pulling")
+    todo = f"inv kubectl -- describe pod {pods[0]}" if pulls else f"inv logs {name.rpartition('/')[2]}"
     return RolloutFailed(
         f"not ready after {goal.timeout:.0f} s: {told[0]}",
-        where=f"namespace {goal.namespace}",
+        where=f"pod {pods[0]} in namespace {goal.namespace}" if pods else f"namespace {goal.namespace}",
         why="; ".join([*warnings[:2], *told]),
-        next=f"inv logs {name.rpartition('/')[2]}   (or a longer --timeout)",
+        next=f"{todo}   (or a longer --timeout)",
     )

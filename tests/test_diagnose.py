@@ -22,7 +22,13 @@ LINES = {
     "tls: failed to verify certificate: x509: certificate signed by unknown authority": "the CA of PostgreSQL's certificate is not known",
     "pq: permission denied to create database": "the role may not create databases",
     'pq: database "temporal" does not exist': "the database is not there",
-    "dial tcp: lookup db.nowhere: no such host": "the database's host name cannot be resolved",
+    "dial tcp: lookup db.nowhere: no such host": "a host's name is not known",
+    "socket.gaierror: [Errno -2] Name or service not known": "a host's name is not known",
+    "socket.gaierror: [Errno -3] Temporary failure in name resolution": "the cluster's DNS does not answer",
+    'psql: error: could not translate host name "db" to address: Temporary failure in name resolution': "the cluster's DNS does not answer",
+    "dial tcp: lookup db on 10.96.0.10:53: read udp 10.0.0.1:4->10.96.0.10:53: i/o timeout": "the cluster's DNS does not answer",
+    "temporal-server: configuration: Persistence.NumHistoryShards: zero value": "Temporal's configuration is wrong",
+    "Unable to load configuration: config file corrupted: yaml: line 1": "Temporal's configuration is wrong",
     "FATAL: remaining connection slots are reserved for roles with the SUPERUSER attribute": "PostgreSQL has no connection left",
     "could not write: No space left on device": "the volume is full",
     "exec /app: exec format error": "the image is for another processor",
@@ -36,7 +42,7 @@ LINES = {
 }
 
 
-@pytest.mark.parametrize(("line", "cause"), LINES.items(), ids=LINES.values())
+@pytest.mark.parametrize(("line", "cause"), LINES.items(), ids=range(len(LINES)))
 def test_a_known_line_is_understood(line: str, cause: str) -> None:
     assert diagnose.explain(["starting", line, "bye"]).cause == cause
 
@@ -72,3 +78,20 @@ def test_every_value_that_a_hint_sets_is_one_that_the_chart_knows() -> None:
             place = known["$defs"][place["$ref"].rpartition("/")[2]] if "$ref" in place else place
             assert part in place["properties"], name
             place = place["properties"][part]
+
+
+CHAIN = 'temporal-server: could not build arguments for function "go.uber.org/fx".(*module).install: ' * 8
+
+
+def test_of_a_long_line_the_part_that_explains_is_shown() -> None:
+    known = diagnose.explain([CHAIN + 'config validation error: "history" service is missing in config'])
+    assert known.cause == "Temporal's configuration is wrong"
+    assert known.line.endswith('config validation error: "history" service is missing in config')
+    unknown = diagnose.explain([f"Error: first {CHAIN}last"])
+    assert unknown.line.startswith("Error: first")
+    assert unknown.line.endswith("last")
+
+
+def test_a_line_that_ends_with_a_colon_is_finished_by_the_next() -> None:
+    told = diagnose.explain(["temporal-server: configuration: unmarshal errors:", "  line 2: cannot unmarshal `soon`"])
+    assert told.line == "temporal-server: configuration: unmarshal errors: line 2: cannot unmarshal `soon`"

@@ -53,9 +53,19 @@ WAITING = {
     "its image is pulled": (
         picture(
             pod(container(state="waiting", reason="ContainerCreating")),
-            events=(Event("Pod/app-new-1", "Pulling", "Pulling image", False, "1"),),
+            events=(Event("Pod/app-new-1", "Pulling", 'Pulling image "x/y:1"', False, "1"),),
         ),
-        "pulling its image",
+        "pulling x/y:1",
+    ),
+    "its image has been pulled": (
+        picture(
+            pod(container(state="waiting", reason="ContainerCreating")),
+            events=(
+                Event("Pod/app-new-1", "Pulling", 'Pulling image "x/y:1"', False, "1"),
+                Event("Pod/app-new-1", "Pulled", "Successfully pulled", False, "2"),
+            ),
+        ),
+        "its containers are being made",
     ),
     "its containers are made": (
         picture(pod(container(state="waiting", reason="ContainerCreating"))),
@@ -128,6 +138,24 @@ PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
         picture(waits_on("CrashLoopBackOff", restarts=1, last_reason="StartError", last_message=NO_PROGRAM)),
         f"{NAME} cannot be started", 'exec: "nope": executable file not found', health.AT_ONCE,
     ),
+    "the StorageClass of its volume is missing, and no scheduler has looked at it yet": (
+        picture(
+            pod(claims=("data",)), claims=(Claim("data", "Pending", "fast"), Claim("other", "Pending", "slow")),
+            events=(warning("PersistentVolumeClaim/data", "ProvisioningFailed", 'storageclass.storage.k8s.io "fast" not found'),),
+        ),
+        f"{NAME} has no volume", '"fast" not found', health.AT_ONCE,
+    ),
+    "its program is not in the image, says the runtime": (
+        picture(
+            waits_on("ContainerCreating"),
+            events=(warning("Pod/app-new-1", "Failed", f"Error: {NO_PROGRAM}"),),
+        ),
+        f"{NAME} cannot be started", 'exec: "nope": executable file not found', health.AT_ONCE,
+    ),
+    "its node is not ready": (
+        picture(pod(node="one"), unready={"one": "Kubelet stopped posting node status."}),
+        f"{NAME} is on a node that is not ready", "Kubelet stopped", health.NODE_GRACE,
+    ),
     "it filled its volume": (
         picture(pod(phase="Failed", message='Usage of EmptyDir volume "tmp" exceeds the limit "1Mi". ')),
         f"{NAME} is put out", 'exceeds the limit "1Mi"', health.AT_ONCE,
@@ -171,7 +199,7 @@ PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
     ),
     "its volume is not made": (
         picture(
-            pod(unscheduled=UNBOUND),
+            pod(unscheduled=UNBOUND, claims=("data",)),
             claims=(Claim("data", "Pending", "fast"),),
             events=(warning("PersistentVolumeClaim/data", "ProvisioningFailed", 'storageclass "fast" not found'),),
         ),
@@ -179,7 +207,7 @@ PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
     ),
     "its volume is made slowly": (
         picture(
-            pod(unscheduled=UNBOUND),
+            pod(unscheduled=UNBOUND, claims=("data",)),
             claims=(Claim("data", "Pending", "fast"),),
             events=(warning("PersistentVolumeClaim/data", "ProvisioningFailed", "cloud says: try again"),),
         ),

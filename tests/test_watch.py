@@ -309,3 +309,88 @@ def test_when_the_time_is_over_it_says_what_was_waited_for(
         follow(api, tmp_path)
     assert "Readiness probe failed: no" in failed.value.why
     assert failed.value.what == "not ready after 0 s: app: waiting for its readiness probe"
+
+
+def crashing(name: str) -> dict[str, Any]:
+    """A pod of Deployment `name` that has crashed for good."""
+    one = pod({"waiting": {"reason": "CrashLoopBackOff"}}, restarts=3)
+    owner = {"kind": "ReplicaSet", "name": f"{name}-1", "controller": True}
+    one["metadata"] |= {"name": f"{name}-1-x", "uid": name, "ownerReferences": [owner]}
+    return one
+
+
+def called(name: str) -> dict[str, Any]:
+    one = deployment(0)
+    one["metadata"] |= {"name": name, "uid": f"d-{name}"}
+    return one
+
+
+CAUSES: dict[str, tuple[dict[str, str], str, str]] = {
+    "ten that fail for one cause are one failure": (
+        {f"app{number}": f"cannot read /data of app{number}" for number in range(10)},
+        "(so do app1, app2, app3, app4, app5, app6 and 3 more)",
+        "cannot read /data of app0",
+    ),
+    "two that fail for two are both told, and not as one": (
+        {"web": "cannot open the door", "api": "no such file: x"},
+        "Deployment/web does not start",
+        "also: Deployment/api does not start: ",
+    ),
+    "the cause of the most comes first": (
+        {"web": "cannot open the door", "api": "no such file: x", "job": "no such file: x"},
+        "Deployment/api does not start (so do job)",
+        "also: Deployment/web does not start: ",
+    ),
+}
+
+
+@pytest.mark.parametrize(("logs", "what", "why"), CAUSES.values(), ids=CAUSES.keys())
+def test_causes(
+    logs: dict[str, str], what: str, why: str, api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers[f"GET {DEPLOYMENT}"] = listed(*map(called, logs))
+    api.answers[f"GET {PODS}"] = listed(*map(crashing, logs))
+    for name, line in logs.items():
+        api.answers[f"GET {PODS}/{name}-1-x/log"] = (200, f"start\n{line}\n")
+    monkeypatch.setattr("tests.test_watch.GOAL", Goal("n", tuple(f"Deployment/{name}" for name in logs), (), 5.0))
+    monkeypatch.setattr(watch, "SETTLE", 0.0)
+    with pytest.raises(RolloutFailed) as failed:
+        follow(api, tmp_path)
+    assert what in failed.value.what
+    assert ("so do" in failed.value.what) is ("so do" in what)
+    assert why in failed.value.why
+
+
+NODE = "GET /api/v1/nodes/one"
+SILENT = {"status": {"conditions": [{"type": "Ready", "status": "Unknown", "message": "Kubelet stopped posting."}]}}
+
+
+def on_a_node(api: FakeApi) -> None:
+    one = pod({"waiting": {"reason": "ContainerCreating"}})
+    one["spec"], one["status"]["phase"] = {"nodeName": "one"}, "Pending"
+    api.answers[f"GET {DEPLOYMENT}"], api.answers[f"GET {PODS}"] = listed(deployment(0)), listed(one)
+
+
+def test_a_pod_on_a_node_that_is_not_ready_fails_with_the_nodes_reason(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_node(api)
+    api.answers[NODE] = (200, SILENT)
+    monkeypatch.setattr(watch, "NODES", 0.1)
+    monkeypatch.setattr(watch, "SETTLE", 0.0)
+    monkeypatch.setattr("devenv.health.NODE_GRACE", 0.3)
+    with pytest.raises(RolloutFailed) as failed:
+        follow(api, tmp_path)
+    assert (failed.value.what, failed.value.why) == (
+        "Deployment/app is on a node that is not ready",
+        "Kubelet stopped posting.",
+    )
+
+
+def test_who_may_not_see_nodes_waits_on(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_a_node(api)
+    api.answers[NODE] = (403, {"message": "nodes is forbidden"})
+    monkeypatch.setattr(watch, "NODES", 0.1)
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, timeout=1.0))
+    with pytest.raises(RolloutFailed, match="its containers are being made"):
+        follow(api, tmp_path)
