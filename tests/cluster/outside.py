@@ -161,6 +161,8 @@ def _fetch(into: Path) -> None:
 
 def _version() -> str:
     """The distribution's PostgreSQL."""
+    if shell.which("apt-cache") is None:
+        raise Refused("no PostgreSQL with TLS can be fetched", where="PATH", next="a machine that has apt-get")
     for update in (False, True):
         if update:
             shell.run(["apt-get", "update"])
@@ -168,7 +170,7 @@ def _version() -> str:
         found = re.search(r"Depends: postgresql-(\d+)$", output.stdout, re.M)
         if found:
             return found.group(1)
-    raise Refused("this distribution has no package postgresql", where="apt-cache", why=output.last_line, next="")
+    raise Refused("this distribution has no PostgreSQL", where="apt-cache", why=output.last_line, next="apt-get update")
 
 
 @dataclass(frozen=True)
