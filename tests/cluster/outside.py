@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import string
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ from tests.cluster.conftest import Environment
 IMAGE = "devenv.local/postgres:18.6"
 NOBODY = ("setpriv", "--reuid=nobody", "--clear-groups", "env", "HOME=/tmp")
 SUPERUSER = "rdsadmin"
+# Every printable character of ASCII that Temporal's connection string can carry: all but the space.
+CARRIED = "".join(letter for letter in string.printable if letter.isprintable() and letter != " ")
 START = """set -eu
 umask 077
 initdb --pgdata=/data/db --username=postgres --encoding=UTF8 --locale=C --auth=trust >/dev/null

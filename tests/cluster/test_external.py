@@ -7,7 +7,6 @@ import base64
 import json
 import os
 import socket
-import string
 import sys
 import tempfile
 import time
@@ -21,12 +20,11 @@ from devenv import external
 from devenv.clients import shell
 from tests.cluster import outside
 from tests.cluster.conftest import CONTEXT, PROJECT, Environment
-from tests.cluster.outside import Certificates, Server
+from tests.cluster.outside import CARRIED, Certificates, Server
 from tests.conftest import measured
 
 pytestmark = pytest.mark.cluster
 
-CARRIED = "".join(letter for letter in string.printable if letter.isprintable() and letter != " ")
 COPY = "backend-external-postgresql"
 NAME = f"pg-{os.getpid()}"
 MODE = "backend.temporalConfig.postgres.tls.mode"

@@ -4,6 +4,7 @@ ones do: TLS forced, `postgres` without superuser rights, few connections. In or
 from __future__ import annotations
 
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import Any
 import pytest
 import yaml
 
+from devenv.cluster import schemas
 from tests.cluster import outside
 from tests.cluster.conftest import PROJECT, Environment
-from tests.cluster.outside import Certificates, Server
+from tests.cluster.outside import CARRIED, Certificates, Server
 from tests.test_environment_chart import SEED, SERVICES, VARIABLES
 
 pytestmark = pytest.mark.cluster
@@ -47,8 +49,9 @@ def server(env: Environment, certificates: Certificates, running: Any) -> Iterat
         tempfile.TemporaryDirectory(prefix="devenv-test-") as folder,
         outside.managed(Path(folder), address, port, certificates, "max_connections=80") as made,
     ):
-        made.sql("ALTER ROLE postgres PASSWORD 'pass-word';")
-        outside.secret(env, SECRET, host=f"rds.{env.namespace}.svc", password="pass-word")  # port, username: optional
+        quoted = CARRIED.replace("'", "''")
+        made.sql(f"ALTER ROLE postgres PASSWORD '{quoted}';")
+        outside.secret(env, SECRET, host=f"rds.{env.namespace}.svc", password=CARRIED)  # port, username: optional
         yield made
 
 
@@ -59,7 +62,7 @@ def helm(env: Environment, *words: str, values: str = "") -> str:
 
 
 def databases(server: Server) -> list[str]:
-    query = "SELECT datname FROM pg_database WHERE datname LIKE 'temporal%' ORDER BY 1;"
+    query = "SELECT datname FROM pg_database WHERE datname ~ 'temporal|files' ORDER BY datname COLLATE \"C\";"
     return server.sql(query).split()
 
 
@@ -129,6 +132,27 @@ def test_the_certificates_host_is_verified_with_a_ca_from_a_config_map(
     values["backend"]["temporalConfig"]["postgres"]["tls"] = {"mode": "verify-full", "caConfigMap": name}
     helm(env, *UPGRADE, values=yaml.safe_dump(values))
     helm(env, "test", "backend")
+
+
+def test_the_hook_migrates_by_the_sql_files_of_the_chart_where_it_has_some(
+    env: Environment, server: Server, tmp_path: Path
+) -> None:
+    """With the Secret by its other name, and host and port by value."""
+    helm(env, "uninstall", "backend", "--wait")
+    chart = tmp_path / "environment"
+    shutil.copytree(CHART, chart)
+    assert schemas.write(lambda _: None, chart / "charts/backend/temporal/sql-schemas").newest == ("1.19", "1.14")
+    postgres = {"host": f"rds.{env.namespace}.svc", "port": 5432, "username": "postgres", "database": "from-files"}
+    given = {"postgres": postgres, "database": {"existingSecret": SECRET}}
+    values = {"global": {"temporal": {"enabled": True}}, "backend": {"temporalConfig": given}}
+    helm(env, *UPGRADE[:3], str(chart), *UPGRADE[4:], values=yaml.safe_dump(values))
+    helm(env, "test", "backend")
+    job = env.kubectl("get", "job", "backend-temporal-schema-setup", "-o", "json")
+    assert "/sql/temporal" in job and "/sql/visibility" in job
+    told = env.kubectl("logs", "job/backend-temporal-schema-setup", "-c", "schema")
+    assert "schema: database from-files: from schema none to 1.19" in told
+    assert "schema: database from-files_visibility: 1.13 to 1.14" in told
+    assert databases(server) == ["from-files", "from-files_visibility", "temporal", "temporal_visibility"]
 
 
 SERVER = "backend.temporal.server"
