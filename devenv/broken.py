@@ -23,10 +23,11 @@ WAITS = 12.0  # seconds of --timeout for what is waited for to the end
 class Broken:
     """An environment that cannot come up.
 
-    `what`: how devenv must call it; `cause`: what whoever names the cause must say, in whatever words around it.
+    `what`: how devenv must call it; `cause`: patterns of what whoever names the cause must say.
     `shown`: a pattern over what the API server says that marks the moment from which the time counts; `grace`: the
     seconds that the fault's class is given; `before`: objects that are there first; `first`: what is deployed, and
-    works, before the fault; `code`: devenv's exit code; `never`: what must not be said; `namespace`: its labels.
+    works, before the fault; `code`: devenv's exit code; `never`: what must not be said; `namespace`: its labels;
+    `flags`: more of devenv's.
     """
 
     objects: tuple[Object, ...]
@@ -40,6 +41,7 @@ class Broken:
     timeout: float = 150.0
     never: tuple[str, ...] = ()
     namespace: Object = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
 
     @property
     def kind(self) -> str:

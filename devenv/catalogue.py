@@ -32,6 +32,7 @@ PULL = r"reason='Failed', message='Failed to pull"
 REFUSED = "reason='FailedCreate'"
 UNSCHEDULED = r"unscheduled=.0/"
 CONFIG = "CreateContainerConfigError"
+NO_ROOM = "the nodes have no room for it"
 TAINTED, SILENT = "NAMESPACE-tainted", "NAMESPACE-silent"  # what is outside of a namespace is called after it
 STALLED_PORT, CLASHING_PORT = 39218, 39217
 NOWHERE, ELSEWHERE = "registry.invalid/nothing:1", "registry.invalid/backend:9.9.9"
@@ -171,6 +172,15 @@ AT_ONCE: dict[str, Broken] = {
     "an immutable field": Broken(
         (OTHER_LABELS,), "cannot be made in place", ("selector",), code=3, first=(app(),),
     ),
+    "no node with the CPU": Broken((app(resources=CPU),), NO_ROOM, ("Insufficient cpu|CPU too little",), code=3),
+    "no node with the memory": Broken((app(resources=MEMORY),), NO_ROOM, ("Insufficient memory|GiB too little",), code=3),
+    "no node with the label": Broken(
+        (app(pod={"nodeSelector": {"disk": "none"}}),), NO_ROOM, ("node affinity/selector|no label disk=none",), code=3,
+    ),
+    "a taint": Broken(
+        (app(pod={"nodeSelector": {"devenv.test/node": TAINTED}, "tolerations": [CORDONED]}),),
+        NO_ROOM, ("untolerated taint|has the taint dedicated=database",), code=3, before=(node(TAINTED, DEDICATED, ready="True"),),
+    ),
     "a crash after 20 seconds": Broken((app(**LATER),), "Deployment/app does not start", ("lost it",), CRASHED),
     "evicted for its volume's size": Broken((BIG,), "Deployment/app is put out", ("exceeds the limit",), "phase='Failed'"),
 }  # fmt: skip
@@ -189,20 +199,9 @@ AFTER_A_GRACE: dict[str, Broken] = {
         (app(),), "Deployment/app may not make its pods", ("failed calling webhook",), REFUSED, health.WEBHOOK_GRACE,
         before=(made("ValidatingWebhookConfiguration", "NAMESPACE", "admissionregistration.k8s.io/v1", webhooks=[WEBHOOK]),),
     ),
-    "no node with the CPU": Broken(
+    "no node with the CPU, where nodes may be added": Broken(
         (app(resources=CPU),), "Deployment/app finds no node", ("Insufficient cpu",), UNSCHEDULED, health.SCHEDULING_GRACE,
-    ),
-    "no node with the memory": Broken(
-        (app(resources=MEMORY),), "Deployment/app finds no node", ("Insufficient memory",), UNSCHEDULED, health.SCHEDULING_GRACE,
-    ),
-    "no node with the label": Broken(
-        (app(pod={"nodeSelector": {"disk": "none"}}),),
-        "Deployment/app finds no node", ("node affinity/selector",), UNSCHEDULED, health.SCHEDULING_GRACE,
-    ),
-    "a taint": Broken(
-        (app(pod={"nodeSelector": {"devenv.test/node": TAINTED}, "tolerations": [CORDONED]}),),
-        "Deployment/app finds no node", ("untolerated taint",), UNSCHEDULED, health.SCHEDULING_GRACE,
-        before=(node(TAINTED, DEDICATED, ready="True"),),
+        flags=("--yes",),
     ),
     "a port that is taken": Broken(
         (app("one", **PORT), app("two", **PORT)), "finds no node", ("free ports",), UNSCHEDULED, health.SCHEDULING_GRACE,
