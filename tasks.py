@@ -72,6 +72,7 @@ OWN = {
     "merge": "write the cluster's context into your kubeconfig; all else in it stays",
     "wheel": "write them as a wheel into dist/, for a team's own index or any address",
     "fast": "without the real cluster",
+    "all": "the long ones too",
 }
 
 _after_dashes: list[str] = []
@@ -222,11 +223,13 @@ def plan(screen: Any, flags: Flags, detailed_exitcode: bool = False) -> None:
     wanted = environment.describe(flags)
     session = environment.reach(wanted, screen, start=False)
     wanted = external.settle(environment.with_chart(wanted, session, screen), session.kube, screen.secrets)
-    made = draw.explained(wanted, session, draw.draw(wanted, session, lambda _: None))
+    drawn = draw.draw(wanted, session, lambda _: None)
+    made = draw.explained(wanted, session, drawn)
+    if flags.output == "text":
+        show.plan(wanted.desired, made)
+    draw.refuse(wanted, session, drawn)
     if flags.output == "json":
         screen.answer(show.plan_record(made))
-    else:
-        show.plan(wanted.desired, made)
     if detailed_exitcode and not made.nothing_to_do:
         raise Exit(code=10)
 
@@ -573,11 +576,13 @@ def _said() -> Settings:
 
 
 @plain_task
-def test(screen: Any, fast: bool = False) -> None:
-    """Run the tests of devenv itself; --fast: without the cluster."""
+def test(screen: Any, fast: bool = False, all: bool = False) -> None:
+    """Run the tests of devenv itself; --fast: without the cluster; --all: those that take long, too."""
     from devenv import develop
 
-    raise Exit(code=develop.test(screen, fast=fast))
+    if fast and all:
+        raise InputWrong("--fast and --all do not go together", where="the command line", next="inv test --all")
+    raise Exit(code=develop.test(screen, fast=fast, all=all))
 
 
 @environment_task

@@ -11,9 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from devenv import capacity, databases, diagnose, health, look, password, services
+from devenv import capacity, databases, diagnose, health, look, objections, password, probe, services
 from devenv.apply import database_name, volume_of
 from devenv.model import Desired, Plan, Pod, Release, Snapshot
+from devenv.preflight import Question
 from devenv.secret import Password
 
 PASS, WARN, FAIL = "pass", "warn", "fail"
@@ -201,6 +202,23 @@ def secret(desired: Desired, there: Password, seen: Snapshot) -> Answers:
 def external(name: str) -> Answers:
     """The Secret of an external PostgreSQL; its reader has found host and password in it."""
     yield Answer(PASS, f"{name} has the external PostgreSQL's host and password")
+
+
+def outside(asked: tuple[Question, str]) -> Answers:
+    """The external PostgreSQL: login, TLS, rights, owner, connections, and the schemas in it."""
+    question, answer = asked
+    objection = objections.objection(question, answer)
+    if objection:
+        yield Answer(FAIL, f"{objection.what}: {objection.why} ({question.where})", objection.next)
+        return
+    opens = f"{question.env['PGHOST']} opens for {question.env['PGUSER']}"
+    yield Answer(PASS, f"{opens}: {probe.served(question, answer)}")
+    for name, version, needs in objections.schemas(question, answer):
+        if needs and (not version or databases.older(version, needs)):
+            has = f"has schema {version}" if version else "has no schema"
+            yield Answer(FAIL, f"{name} {has}, the server needs {needs}", "inv redeploy   (its hook migrates)")
+        else:
+            yield Answer(PASS, f"{name} {version} (needs {needs})")
 
 
 def volumes(seen: Snapshot) -> Answers:

@@ -12,7 +12,9 @@ from devenv.report import Screen
 SIDE_BY_SIDE = ("-n", "6", "-q", "--ignore", "tests/cluster")  # more than there are cores: many wait for something
 RINGS_1_AND_2 = ("-m", "not real", *SIDE_BY_SIDE)
 WITHOUT_CLUSTER = SIDE_BY_SIDE
-RING_3 = ("-m", "cluster", "-n", "4", "--dist", "loadfile", "-v", "--durations", "15")
+WITH_CLUSTER = ("-n", "4", "--dist", "loadfile", "-v", "--durations", "15")
+RING_3 = ("-m", "cluster and not long", *WITH_CLUSTER)
+LONG = ("-m", "long", *WITH_CLUSTER)
 
 
 def _run(*words: str) -> int:
@@ -23,13 +25,14 @@ def _run(*words: str) -> int:
     return output.code
 
 
-def test(screen: Screen, *, fast: bool) -> int:
-    """Rings 1 and 2, then ring 3: with real programs, and on the embedded cluster; 0 when all passed."""
+def test(screen: Screen, *, fast: bool, all: bool = False) -> int:
+    """Rings 1 and 2, then ring 3: with real programs, and on the embedded cluster, then, with `all`, what takes long;
+    0 when all passed."""
     code = _run("pytest", *(RINGS_1_AND_2 if fast else WITHOUT_CLUSTER))
     if code or fast:
         return code
     _start_cluster(screen)
-    return _run("pytest", *RING_3)
+    return _run("pytest", *RING_3) or (_run("pytest", *LONG) if all else 0)
 
 
 def _start_cluster(screen: Screen) -> None:

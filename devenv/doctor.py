@@ -15,13 +15,14 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from devenv import checks, databases, draw, external, lease, look, proof, rbac, secret, watch
+from devenv import checks, databases, draw, external, lease, look, probe, proof, rbac, secret, watch
 from devenv.checks import FAIL, PASS, WARN, Answer, Deployed, Member
 from devenv.clients import helm as helming
 from devenv.clients.kube import Denied, NotThere
 from devenv.environment import Environment, Session, reach
 from devenv.errors import Failure, Refused, StepFailed
-from devenv.model import Desired, Snapshot
+from devenv.model import Desired, External, Snapshot
+from devenv.preflight import Question
 from devenv.report import NAME, Screen, redacted
 from devenv.revisions import read as read_revision
 
@@ -147,10 +148,31 @@ def _secret(read: Readings) -> secret.Password | None:
     return there
 
 
+def _settled(read: Readings) -> Environment:
+    """The environment with its external PostgreSQL's Secret, if any. Raises Refused where that cannot serve."""
+    return external.settle(read.environment, read.session.kube, read.secrets)
+
+
 def _external(read: Readings) -> str | None:
-    """The name of the external PostgreSQL's Secret. Raises Refused where it cannot serve."""
-    found = external.settle(read.environment, read.session.kube, read.secrets).desired.external
+    """The name of the external PostgreSQL's Secret."""
+    found: External | None = read.of("settled").desired.external
     return found.source if found else None
+
+
+def _drawn(read: Readings) -> draw.Drawn:
+    try:
+        settled: Environment = read.of("settled")
+    except Failure:
+        settled = read.environment  # the check of the Secret says why; the rest can still be looked at
+    return draw.draw(settled, read.session, lambda _: None)
+
+
+def _outside(read: Readings) -> tuple[Question, str] | None:
+    """What the external PostgreSQL answers now, from a pod beside the release."""
+    desired: Desired = read.of("settled").desired
+    if desired.external is None or read.of("deployed") is None:
+        return None
+    return probe.examine(read.session, desired, draw.rendered(desired, read.session, desired.values.tree()))
 
 
 def _databases(read: Readings) -> tuple[databases.Server, tuple[databases.Database, ...]] | None:
@@ -247,11 +269,13 @@ READS: dict[str, Reader] = {
     "namespace": lambda read: look.once(read.session.kube, read.desired.namespace),
     "deployed": _deployed,
     "holder": _holder,
-    "drawn": lambda read: draw.draw(read.environment, read.session, lambda _: None),
+    "drawn": _drawn,
     "plan": lambda read: read.of("drawn").plan,
     "wanted": lambda read: read.of("drawn").wanted,
     "secret": _secret,
+    "settled": _settled,
     "external": _external,
+    "outside": _outside,
     "databases": _databases,
     "members": _members,
     "serving": _asks("operator", "cluster", "health"),
@@ -285,6 +309,7 @@ CHECKS: tuple[tuple[str, Callable[..., checks.Answers], tuple[str, ...]], ...] =
     ("secret", checks.secret, ("desired", "secret", "namespace")),
     ("secret", checks.external, ("external",)),
     ("volume", checks.volumes, ("namespace",)),
+    ("database", checks.outside, ("outside",)),
     ("schema", checks.schema, ("databases",)),
     ("schema job", checks.schema_job, ("desired", "deployed", "namespace")),
     ("components", checks.components, ("deployed", "namespace", "now")),

@@ -69,6 +69,17 @@ def _bound(plan: Plan, release: Release, applied: Sequence[Object], wanted: Sequ
     return (*databases.fixed(applied, wanted), *databases.downgraded(applied, wanted))
 
 
+def refuse(environment: Environment, session: Session, drawn: Drawn) -> None:
+    """Raises Refused as a redeploy of this plan would: nodes without room, images that nobody gives."""
+    if drawn.plan.nothing_to_do:
+        return
+    from devenv import nodes, obtain  # a plan with nothing to do starts sooner without them
+
+    if not environment.settings.yes:
+        nodes.check(session.kube, drawn.wanted, drawn.seen.applied, drawn.snapshot)
+    obtain.check(environment, session, drawn.wanted, drawn.snapshot, lambda _: None)
+
+
 def rendered(desired: Desired, session: Session, values: Mapping[str, Any]) -> list[Object]:
     """What the chart on disk comes to with these values; hooks are among it. Raises InputWrong."""
     text = session.helm.render(desired.release, desired.chart, values, session.version)

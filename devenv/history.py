@@ -13,6 +13,7 @@ from devenv import apply, database, databases, external, lease, look, proof, rev
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.clients.kube import Object
+from devenv.databases import Database
 from devenv.environment import Environment, Session, reach
 from devenv.errors import Refused
 from devenv.model import Desired
@@ -76,12 +77,12 @@ def rollback(environment: Environment, screen: Screen, wanted: str) -> dict[str,
         where = f"release {desired.release} in namespace {desired.namespace}"
         current, target = found[-1], revisions.choose(found, wanted, where)
         objects = helming.objects(target.manifest, desired.namespace)
-        _refuse(environment, session, current, target, objects)
-        _images(session, screen, desired, objects)
+        kept = _refuse(environment, session, current, target, objects)
+        screen.line(revisions.stays(kept))
+        _images(environment, session, screen, objects)
         _apply(session, screen, desired, current, target, objects)
         proven = proof.prove(desired, session, screen, temporal=database.runs_temporal(desired, objects))
         secret.remember(session.kube, desired)
-        screen.line("schemas and data were not rolled back: they are as they were before")
         screen.line("inv redeploy goes forward again", "dim")
     return {
         "schema": "devenv/rollback/v1",
@@ -94,8 +95,9 @@ def rollback(environment: Environment, screen: Screen, wanted: str) -> dict[str,
 
 def _refuse(
     environment: Environment, session: Session, current: Revision, target: Revision, objects: Sequence[Object]
-) -> None:
-    """What speaks against it, found before anything is touched."""
+) -> tuple[Database, ...]:
+    """What speaks against it, found before anything is touched; the databases that stay as they are, where it can be
+    seen."""
     desired, kube = environment.desired, session.kube
     where = f"revision {target.number} of release {desired.release} in namespace {desired.namespace}"
     lasting = [object for object in objects if not planning.hook(object)]
@@ -115,6 +117,7 @@ def _refuse(
     if secret.ours(desired) and target.database == "internal":
         internal = current.database == "internal"
         secret.refuse(secret.look(session, desired, snapshot, release=internal), desired, snapshot)
+    there: tuple[Database, ...] = ()
     if desired.bundled and secret.running(snapshot, desired):
         postgres = secret.postgres(session, desired)
         _, there = databases.seen(postgres.run, databases.of(desired, objects))
@@ -122,22 +125,26 @@ def _refuse(
         if objection:
             raise Refused("the databases are older than that", where=where, why=objection, next="inv redeploy")
     external.refuse_without_copy(kube, desired, objects)
-    told = revisions.warnings(current, target)
+    told = (*revisions.warnings(current, target), *databases.downgraded(applied, objects))
     if told and not environment.settings.yes:
         again = f"inv rollback {target.number} --yes"
         raise Refused("this rollback wants a yes", where=where, why="; ".join(told), next=again)
+    return there
 
 
-def _images(session: Session, screen: Screen, desired: Desired, objects: Sequence[Object]) -> None:
+def _images(environment: Environment, session: Session, screen: Screen, objects: Sequence[Object]) -> None:
+    """Ours into our own cluster; an image of that revision that nobody gives any more is refused."""
+    from devenv import obtain
     from devenv.cluster import start
 
-    if not (session.target.embedded and desired.bundled):
-        return
     with screen.stage("images") as stage:
-        temporal = database.runs_temporal(desired, objects)
-        loaded = start.load_images(session.target.embedded, stage.waits, temporal=temporal)
-        if loaded:
-            stage.says(f"{', '.join(loaded)} loaded into the cluster")
+        if session.target.embedded:
+            login, wanted = environment.settings.docker_config, obtain.names(objects)
+            loaded = start.load_named(session.target.embedded, stage.waits, wanted, login)
+            if loaded:
+                stage.says(f"{', '.join(loaded)} loaded into the cluster")
+        seen = look.once(session.kube, environment.desired.namespace)
+        obtain.check(environment, session, objects, seen, stage.waits)
 
 
 def _apply(

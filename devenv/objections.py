@@ -66,6 +66,14 @@ def _section(lines: Sequence[str]) -> Section:
     return Section(records, re.sub(r"^psql:( error:)? ?", "", first))
 
 
+def schemas(question: Question, answer: str) -> list[tuple[str, str, str]]:
+    """(database, the version of its schema, the one that the server needs); empty versions where there is none."""
+    found = sections(answer)
+    rows = zip(("store", "visibility"), question.databases, question.schemas, strict=True)
+    told = [(name, found[place].of("schema") if place in found else [], needs) for place, name, needs in rows]
+    return [(name, str(records[0]["version"]) if records else "", needs) for name, records, needs in told]
+
+
 def objection(question: Question, answer: str) -> Objection | None:
     """The one cause why this database cannot serve, the first one that has to be mended; None where it can."""
     found = sections(answer)

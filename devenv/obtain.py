@@ -67,8 +67,9 @@ class Missing:
 def check(environment: Environment, session: Session, objects: Sequence[Object], seen: Snapshot, waits: Waits) -> None:
     """Raises Refused for the images of the objects that cannot be had. Takes about a second at most."""
     needed = wanted(objects)
-    if session.target.embedded and {one.name for one in needed} <= set(images.references().values()):
-        needed = tuple(one for one in needed if one.policy == "Always")  # ours were loaded a moment ago
+    if session.target.embedded:  # ours were loaded a moment ago, or will be
+        ours = set(images.references().values())
+        needed = tuple(one for one in needed if one.policy == "Always" or one.name not in ours)
     if not needed:
         return
     waits("looking who has the images")

@@ -17,7 +17,7 @@ from devenv.apply import MANAGED
 from devenv.clients import shell
 from devenv.clients.kube import KINDS, Conflict, Denied, Kube, NotThere, Object
 from devenv.environment import Session, kubectl_argv
-from devenv.errors import Failure, Refused
+from devenv.errors import Failure, Refused, StepFailed
 from devenv.model import Desired, External
 from devenv.preflight import Question
 from devenv.report import Screen
@@ -50,7 +50,22 @@ def ask(session: Session, desired: Desired, screen: Screen, wanted: Sequence[Obj
             return
         _refuse(question, answer)
         _remember(session.kube, desired, given, question.key(given.version))
-        stage.says(f"{question.env['PGHOST']} opens for {question.env['PGUSER']}", _told(question, answer))
+        stage.says(f"{question.env['PGHOST']} opens for {question.env['PGUSER']}", served(question, answer))
+
+
+def examine(session: Session, desired: Desired, wanted: Sequence[Object]) -> tuple[Question, str] | None:
+    """What an external PostgreSQL says now, whatever it said before, to the question of the rendered objects; None
+    where there is none to ask. Raises StepFailed where it could not be asked."""
+    given, job = desired.external, databases.schema_job(wanted)
+    if given is None or job is None:
+        return None
+    question = preflight.question(wanted, _texts(session.kube, desired, given, job), given.source)
+    if question is None:
+        return None
+    try:
+        return question, _answer(session, desired, job, question, lambda _: None)
+    except _Unasked as unasked:
+        raise StepFailed("the external PostgreSQL could not be asked", where=question.where, why=str(unasked)) from None
 
 
 def _refuse(question: Question, answer: str) -> None:
@@ -59,7 +74,8 @@ def _refuse(question: Question, answer: str) -> None:
         raise Refused(objection.what, where=question.where, why=objection.why, next=objection.next)
 
 
-def _told(question: Question, answer: str) -> str:
+def served(question: Question, answer: str) -> str:
+    """The server in a few words, where it can serve. Pure."""
     parts = objections.sections(answer)
     server = next(part for part in parts.values() if part.of("server")).of("server")[0]
     tls = {"disable": "no TLS", "require": "TLS", "verify-full": "TLS, verified"}[question.env["PGSSLMODE"]]

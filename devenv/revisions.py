@@ -106,6 +106,13 @@ def schema_objection(target: Sequence[Mapping[str, Any]], found: Sequence[databa
     return ""
 
 
+def stays(found: Sequence[databases.Database]) -> str:
+    """What a rollback does not undo, in one line."""
+    schemas = [f"{one.wanted.name} {one.version}" for one in found if one.version]
+    told = f" ({', '.join(schemas)})" if schemas else ""
+    return f"a rollback does not undo schemas and data: they stay as they are{told}"
+
+
 def warnings(current: Revision, target: Revision) -> tuple[str, ...]:
     """What a rollback does that wants a yes."""
     told = []

@@ -14,6 +14,7 @@ from devenv.environment import describe
 from devenv.model import Claim, Container, Desired, Event, Job, Plan, Pod, Release, Snapshot, Workload
 from devenv.secret import Password
 from devenv.settings import Flags
+from tests import test_preflight as preflight
 
 NOW = 1_800_000_000.0
 OLD = "2026-01-01T00:00:00Z"
@@ -147,6 +148,25 @@ CASES: dict[str, tuple[checks.Answers, tuple[str, ...], str, str]] = {
     "somebody else's database": (schema(database(mark="other/x")), (FAIL,), "belongs to other/x", "database="),
     "a database that nobody needs": (schema(Database(Wanted("temporal", "temporal"), False)), (), "", ""),
     "hardly a connection left": (schema(database(), used=95), (PASS, WARN), "95 of 100", "max_connections"),
+    "an external PostgreSQL that serves": (
+        checks.outside((preflight.QUESTION, preflight.inside([preflight.schema("1.19")], [preflight.schema("1.14")]))),
+        (PASS, PASS, PASS), "temporal 1.19 (needs 1.19)", "",
+    ),
+    "an external PostgreSQL with an older schema": (
+        checks.outside((preflight.QUESTION, preflight.inside([preflight.schema("1.9")], [preflight.schema("1.14")]))),
+        (PASS, FAIL, PASS), "temporal has schema 1.9, the server needs 1.19", "inv redeploy",
+    ),
+    "an external PostgreSQL without schemas": (
+        checks.outside((preflight.QUESTION, preflight.good(started=False))), (PASS, FAIL, FAIL), "has no schema", "inv redeploy",
+    ),
+    "an external PostgreSQL that refuses the password": (
+        checks.outside((preflight.QUESTION, preflight.answer(admin=f'{preflight.AT}FATAL:  password authentication failed for user "app"'))),
+        (FAIL,), "the password does not open the database", "mend username or password in the Secret",
+    ),
+    "an external PostgreSQL that is another's": (
+        checks.outside((preflight.QUESTION, preflight.good(databases=[preflight.database("temporal", mark="devenv owner: other/x"), preflight.BOTH[1]]))),
+        (FAIL,), "belongs to other/x", "database=",
+    ),
     "all ready": (checks.components(deployed("Deployment/a"), replace(EMPTY, workloads=(workload("a"),)), NOW), (PASS,), "1 of 1", ""),
     "one that is gone": (checks.components(deployed("Deployment/a"), EMPTY, NOW), (FAIL,), "not in the cluster", "inv redeploy"),
     "one that crashes": (

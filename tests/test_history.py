@@ -137,6 +137,13 @@ def test_a_server_starts_on_a_newer_schema_and_not_on_an_older_one(version: str,
     assert bool(told) is objects
 
 
+def test_what_a_rollback_does_not_undo_is_said_with_the_schemas() -> None:
+    found = [Database(STORE, True, "1.19"), Database(Wanted("backend", "backend"), True)]
+    said = "a rollback does not undo schemas and data: they stay as they are"
+    assert revisions.stays(found) == f"{said} (temporal 1.19)"
+    assert revisions.stays([]) == said
+
+
 def test_a_target_without_temporal_objects_to_nothing() -> None:
     assert revisions.schema_objection([], [Database(STORE, True, "1.1")]) == ""
 

@@ -46,6 +46,7 @@ WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     ),
     "an unknown cluster to load into": (("cluster.images", "--load", "kin"), {}, "--load kin is not known"),
     "a registry that is an address": (("cluster.images", "--push", "https://x.io"), {}, "is no registry"),
+    "no cluster, and the longest tests on it": (("test", "--fast", "--all"), {}, "do not go together"),
     "a wrong time": (("values", "--timeout", "soon"), {}, "is no time"),
 }
 

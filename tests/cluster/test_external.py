@@ -141,6 +141,38 @@ def test_an_unchanged_one_is_not_asked_again(env: Environment, beside: Environme
     assert answer(env, named, "redeploy", *OFF)["workflow"]
 
 
+def doctored(env: Environment, named: str, code: int) -> tuple[float, dict[str, list[str]]]:
+    """The seconds that doctor took, and what it says of the database, by outcome."""
+    record = answer(env, named, "doctor", *OFF, code=code)
+    said: dict[str, list[str]] = {}
+    for one in record["checks"]:
+        if one["check"] == "database" or one["outcome"] == "fail":
+            said.setdefault(one["outcome"], []).append(f"{one['says']} → {one['next']}")
+    assert no_pod_of_ours(env)
+    return float(record["seconds"]), said
+
+
+def test_doctor_asks_it_for_login_schemas_and_rights(env: Environment, beside: Environment) -> None:
+    seconds, said = doctored(env, f"{beside.namespace}/{NAME}", 0)
+    assert said.keys() == {"pass"}
+    opens, store, visibility = said["pass"]
+    assert f"plain.{beside.namespace}.svc opens for app: PostgreSQL" in opens
+    assert store.startswith("temporal 1.")
+    assert visibility.startswith("temporal_visibility 1.")
+    measured.append(f"doctor, an external database: {seconds:.1f} s, {load()}")
+    assert seconds < 5 or not alone()
+
+
+def test_doctor_names_a_database_that_does_not_open(env: Environment, beside: Environment, server: Server) -> None:
+    named = f"{beside.namespace}/{NAME}"
+    server.sql("ALTER ROLE app NOLOGIN;")
+    try:
+        _, said = doctored(env, named, 5)
+    finally:
+        server.sql("ALTER ROLE app LOGIN;")
+    assert any("not permitted to log in" in line for line in said["fail"]), said
+
+
 def test_a_wrong_password_is_named_within_10_seconds_and_nothing_is_touched(
     env: Environment, beside: Environment
 ) -> None:

@@ -53,10 +53,11 @@ def test_refused_before_the_namespace_is_made_is(
     make_environment: Callable[[str], Environment], setting: str, image: str
 ) -> None:
     env = make_environment("refused")
-    output = env.inv("redeploy", "--output", "json", "--set", setting)
-    failure = json.loads(output.stdout)["failure"]
-    assert (output.code, failure["class"]) == (3, "refused")
-    assert failure["reason"] == f"the image {image} cannot be had"
+    for task in ("plan", "redeploy"):
+        output = env.inv(task, "--output", "json", "--set", setting)
+        failure = json.loads(output.stdout)["failure"]
+        assert (output.code, failure["class"]) == (3, "refused")
+        assert failure["reason"] == f"the image {image} cannot be had"
     assert env.kubectl("get", "namespace", env.namespace, "--ignore-not-found") == ""
 
 
