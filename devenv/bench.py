@@ -11,6 +11,7 @@ import os
 import platform
 import statistics
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,16 +19,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from devenv import apply, environment, paths
+from devenv import apply, environment, look, paths
 from devenv.clients import shell
-from devenv.clients.kube import KINDS
+from devenv.clients.kube import KINDS, Kube
+from devenv.cluster import images
 from devenv.environment import Environment, Session, reach
 from devenv.errors import InputWrong, StepFailed
 from devenv.report import Screen
 from devenv.settings import Flags
 
-Waits = Callable[[str], None]
 Object = dict[str, Any]
+
+SIDES = ("devenv", "helm")
+GONE_WITHIN = 60.0  # seconds that a namespace may take to go before the next round begins all the same
 
 
 @dataclass(frozen=True)
@@ -65,30 +69,44 @@ class Measure:
         }
 
 
+@dataclass(frozen=True)
+class Bench:
+    """What is measured, where, and how often."""
+
+    flags: Flags
+    mine: Environment
+    session: Session
+    rounds: int
+    screen: Screen
+
+
 def run(flags: Flags, screen: Screen, rounds: int) -> dict[str, Any]:
     """Deploys the profile's environment twice, measures, and removes both. Raises InputWrong, StepFailed."""
     if not 1 <= rounds <= 100:
         raise InputWrong(f"{rounds} rounds cannot be", where="--rounds", next="--rounds 5")
-    names = {side: f"bench-{side}-{os.getpid()}" for side in ("devenv", "helm")}
+    names = {side: f"bench-{side}-{os.getpid()}" for side in SIDES}
     mine = _described(flags, names["devenv"])
     if not mine.desired.bundled:
         raise InputWrong("the bench is for the bundled chart", where="--chart", next="inv bench")
     session = reach(mine, screen, start=True)
     load = os.getloadavg()[0]
+    bench = Bench(flags, mine, session, rounds, screen)
     with _namespaces(session, list(names.values()), screen):
         with screen.stage("prepare") as stage:
             stage.waits("both sides are deployed once")
-            ours, helm = _sides(flags, mine, session, names)
-            ours(())
-            apply.namespace(session.kube, names["helm"])
-            _copy_secret(session, mine, names)
-            helm(())
+            for side in SIDES:
+                _prepare(bench, side, names["devenv"], names[side])
+                _run(bench, side, names[side], ())
             stage.says("both sides deployed, with equal values")
         measures = [
             Measure("start-up (--list)", tuple(_timed(_list) for _ in range(rounds))),
-            _pairs("nothing changed", rounds, lambda _: (), ours, helm, screen),
-            _pairs("one value changed", rounds, _changed, ours, helm, screen),
+            _pairs(bench, "nothing changed", names, lambda _: ()),
+            _pairs(bench, "one value changed", names, _changed),
         ]
+        with _second_tag(session) as tags:
+            if tags:
+                measures.append(_pairs(bench, "one image changed", names, lambda number: (tags[number % 2],)))
+        measures += _from_nothing(bench, names["devenv"])
     return {
         "schema": "devenv/bench/v1",
         "machine": {**machine(), "load": round(load, 1)},
@@ -111,30 +129,90 @@ def _changed(number: int) -> tuple[str, ...]:
     return (f"backend.additionalEnv[0].name=BENCH,backend.additionalEnv[0].value=round-{number}",)
 
 
-Run = Callable[[Sequence[str]], tuple[float, float]]  # --set texts → seconds, and those of the proof in them
+@contextmanager
+def _second_tag(session: Session) -> Iterator[tuple[str, ...]]:
+    """What sets the backend's image to one of two tags of the same image; on another cluster than our own, nothing."""
+    if not session.target.embedded:
+        yield ()
+        return
+    name = images.references()["backend"]
+    other = f"{name}-bench"
+    with images.alias(session.target.embedded, name, other):
+        yield tuple(f"backend.image.tag={one.rpartition(':')[2]}" for one in (other, name))
 
 
-def _sides(flags: Flags, mine: Environment, session: Session, names: Mapping[str, str]) -> tuple[Run, Run]:
-    """What runs each side, with `--set` texts."""
-
-    def ours(sets: Sequence[str]) -> tuple[float, float]:
-        own = ["--namespace", names["devenv"], "--context", session.target.context, "--profile", mine.desired.profile]
-        words = [word for text in (*flags.sets, *sets) for word in ("--set", text)]
-        argv: list[str | Path] = [sys.executable, paths.PROJECT / "tasks.py", "redeploy", *own, *words]
+def _run(bench: Bench, side: str, namespace: str, sets: Sequence[str]) -> tuple[float, float]:
+    """Seconds of one deployment by one side, and those of devenv's proof in them."""
+    if side == "devenv":
+        own = ["--namespace", namespace, "--context", bench.session.target.context]
+        words = [word for text in (*bench.flags.sets, *sets) for word in ("--set", text)]
+        profile = ["--profile", bench.mine.desired.profile]
+        argv: list[str | Path] = [sys.executable, paths.PROJECT / "tasks.py", "redeploy", *own, *profile, *words]
         started = time.monotonic()
         _must(shell.run(argv), "redeploy")
-        return time.monotonic() - started, _proof_seconds(names["devenv"]) if sets else 0.0
+        return time.monotonic() - started, _proof_seconds(namespace, time.time() - (time.monotonic() - started))
+    composed = _described(replace(bench.flags, sets=(*bench.flags.sets, *sets)), namespace).desired
+    words = ["upgrade", composed.release, composed.chart, "--install", "--wait", "--values", "-"]
+    words += ["--timeout", f"{composed.timeouts['rollout']:.0f}s"]
+    program, values = replace(bench.session.helm, namespace=namespace), json.dumps(composed.values.tree())
+    started = time.monotonic()
+    _must(program.run(*words, stdin=values), "helm")
+    return time.monotonic() - started, 0.0
 
-    def helm(sets: Sequence[str]) -> tuple[float, float]:
-        composed = _described(replace(flags, sets=(*flags.sets, *sets)), names["helm"]).desired
-        words = ["upgrade", composed.release, composed.chart, "--install", "--wait", "--values", "-"]
-        words += ["--timeout", f"{composed.timeouts['rollout']:.0f}s"]
-        program, values = replace(session.helm, namespace=names["helm"]), json.dumps(composed.values.tree())
-        started = time.monotonic()
-        _must(program.run(*words, stdin=values), "helm")
-        return time.monotonic() - started, 0.0
 
-    return ours, helm
+def _prepare(bench: Bench, side: str, first: str, namespace: str) -> None:
+    """What plain Helm needs and devenv makes itself: the namespace, and the internal database's Secret."""
+    if side == "devenv":
+        return
+    kube, name = bench.session.kube, apply.database_name(bench.mine.desired.release)
+    apply.namespace(kube, namespace)
+    found = kube.find(KINDS[("v1", "Secret")].path(first, name))
+    if found is not None:
+        body: Object = {"metadata": {"name": name}, "data": found["data"], "type": found.get("type", "Opaque")}
+        kube.create(KINDS[("v1", "Secret")].path(namespace, name).rpartition("/")[0], body)
+
+
+def _from_nothing(bench: Bench, first: str) -> list[Measure]:
+    """Each round in namespaces that were not there; and how long devenv goes on after the last pod is ready."""
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    proofs, after = [], []
+    kube = bench.session.kube
+    with bench.screen.stage("bench") as stage:
+        for number in range(bench.rounds):
+            for side in SIDES if number % 2 == 0 else reversed(SIDES):
+                stage.waits(f"empty namespace: round {number + 1} of {bench.rounds}, {side}")
+                namespace = f"{first}-{side}-{number}"
+                with _namespaces(bench.session, [namespace], None):
+                    _prepare(bench, side, first, namespace)
+                    with _ready(kube, namespace) as ready:
+                        took, proof = _run(bench, side, namespace, ())
+                        ended = time.monotonic()
+                    seconds[side].append(took)
+                    if side == "devenv":
+                        proofs.append(proof)
+                        after.append(max(0.0, ended - ready[-1] - proof))
+        whole = Measure("empty namespace to ready", tuple(seconds["devenv"]), tuple(seconds["helm"]), tuple(proofs))
+        stage.says(_told(whole))
+    return [whole, Measure("from the last pod's Ready to the end", tuple(after))]
+
+
+@contextmanager
+def _ready(kube: Kube, namespace: str) -> Iterator[list[float]]:
+    """When (monotonic seconds) a pod of the namespace was first seen ready, one after the other."""
+    stop, known, times = threading.Event(), set[str](), [time.monotonic()]
+
+    def follow() -> None:
+        for seen in look.looks(kube, namespace, stop):
+            new = {pod.name for pod in seen.pods if pod.ready} - known
+            known.update(new)
+            times.extend(time.monotonic() for _ in new)
+
+    watching = threading.Thread(target=follow, daemon=True)
+    watching.start()
+    try:
+        yield times
+    finally:
+        stop.set()
 
 
 def _must(output: shell.Output, what: str) -> None:
@@ -143,32 +221,35 @@ def _must(output: shell.Output, what: str) -> None:
                          next="inv bench, on a cluster that is at rest")  # fmt: skip
 
 
-def _proof_seconds(namespace: str) -> float:
-    """From the report that the last redeploy left."""
+def _proof_seconds(namespace: str, since: float) -> float:
+    """From the report that a redeploy left that began after `since` (epoch seconds); none when it did nothing."""
     newest = max((paths.state() / "reports").glob(f"*-{namespace}-redeploy/report.json"), default=None)
-    stages = json.loads(newest.read_text())["stages"] if newest else []
+    if newest is None or newest.stat().st_mtime < since:
+        return 0.0
+    stages = json.loads(newest.read_text())["stages"]
     return float(sum(stage["seconds"] for stage in stages if stage["name"] == "proof"))
 
 
-def _pairs(
-    name: str, rounds: int, sets: Callable[[int], Sequence[str]], ours: Run, helm: Run, screen: Screen
-) -> Measure:
+def _pairs(bench: Bench, name: str, names: Mapping[str, str], sets: Callable[[int], Sequence[str]]) -> Measure:
     """Both sides in each round, in turns first."""
-    seconds: dict[str, list[float]] = {"devenv": [], "helm": []}
+    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     proofs: list[float] = []
-    with screen.stage("bench") as stage:
-        for number in range(rounds):
-            stage.waits(f"{name}: round {number + 1} of {rounds}")
-            pair: list[tuple[str, Run]] = [("devenv", ours), ("helm", helm)]
-            for side, run in pair if number % 2 == 0 else reversed(pair):
-                took, proof = run(sets(number))
+    with bench.screen.stage("bench") as stage:
+        for number in range(bench.rounds):
+            stage.waits(f"{name}: round {number + 1} of {bench.rounds}")
+            for side in SIDES if number % 2 == 0 else reversed(SIDES):
+                took, proof = _run(bench, side, names[side], sets(number))
                 seconds[side].append(took)
                 proofs += [proof] if side == "devenv" else []
         measure = Measure(name, tuple(seconds["devenv"]), tuple(seconds["helm"]), tuple(proofs) if any(proofs) else ())
-        record = measure.record()
-        told = f"{record['devenvMedian']:.2f} s, helm {record['helmMedian']:.2f} s, ratio {record['ratio']}"
-        stage.says(f"{name}: {told}")
+        stage.says(_told(measure))
     return measure
+
+
+def _told(measure: Measure) -> str:
+    record = measure.record()
+    both = f"{record['devenvMedian']:.2f} s, helm {record['helmMedian']:.2f} s, ratio {record['ratio']}"
+    return f"{measure.name}: {both}"
 
 
 def _list() -> None:
@@ -182,24 +263,23 @@ def _timed(what: Callable[[], None]) -> float:
 
 
 @contextmanager
-def _namespaces(session: Session, names: Sequence[str], screen: Screen) -> Iterator[None]:
-    """The namespaces go in the end, whatever happened."""
+def _namespaces(session: Session, names: Sequence[str], screen: Screen | None) -> Iterator[None]:
+    """The namespaces go in the end, whatever happened; without a screen to tell it on, that is waited for."""
     try:
         yield
     finally:
-        with screen.stage("tidy") as stage:
-            for name in names:
-                session.kube.delete(f"/api/v1/namespaces/{name}")
-            stage.says(f"namespaces {', '.join(names)} are being deleted")
+        for name in names:
+            session.kube.delete(f"/api/v1/namespaces/{name}")
+        if screen is not None:
+            with screen.stage("tidy") as stage:
+                stage.says(f"namespaces {', '.join(names)} are being deleted")
+        deadline = time.monotonic() + GONE_WITHIN
+        while screen is None and time.monotonic() < deadline and _there(session, names):
+            time.sleep(0.2)
 
 
-def _copy_secret(session: Session, mine: Environment, names: Mapping[str, str]) -> None:
-    """Helm's side needs the internal database's Secret too, where there is one."""
-    name = apply.database_name(mine.desired.release)
-    found = session.kube.find(KINDS[("v1", "Secret")].path(names["devenv"], name))
-    if found is not None:
-        body: Object = {"metadata": {"name": name}, "data": found["data"], "type": found.get("type", "Opaque")}
-        session.kube.create(KINDS[("v1", "Secret")].path(names["helm"]), body)
+def _there(session: Session, names: Sequence[str]) -> bool:
+    return any(session.kube.find(f"/api/v1/namespaces/{name}") for name in names)
 
 
 def machine() -> dict[str, Any]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import platform
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -227,6 +228,24 @@ def parse_images(text: str) -> dict[str, str]:
 def bring(socket: Path, ctr: Path, file: Path) -> None:
     """Imports an image that is not ours; the kubelet may remove it where nothing uses it and the disk is full."""
     _run_import(socket, ctr, file, [])
+
+
+@contextmanager
+def alias(cluster: str, reference: str, other: str) -> Iterator[None]:
+    """Another name for an image in the embedded cluster, for as long as it is needed. Raises StepFailed."""
+    from devenv.cluster import embedded, programs
+
+    found = embedded.find(cluster)
+    if found is None:
+        raise StepFailed(f"cluster {cluster} does not run", where=cluster, next="inv cluster.up")
+    ctr: list[str | Path] = [programs.path("ctr"), "--address", found.containerd, "-n", "k8s.io", "images"]
+    output = shell.run([*ctr, "tag", "--force", reference, other], timeout=60)
+    if output.code != 0:
+        raise StepFailed(f"the image {reference} gets no other name", where=str(found.containerd), why=output.last_line)
+    try:
+        yield
+    finally:
+        shell.run([*ctr, "rm", other], timeout=60)
 
 
 def _import(socket: Path, ctr: Path, file: Path, value: str) -> None:

@@ -20,7 +20,15 @@ def test_one_round_measures_both_sides_and_leaves_nothing(make_environment: Call
     record = json.loads(output.stdout)
     validate("bench", record)
     measured = {one["name"]: one for one in record["measures"]}
-    assert measured.keys() == {"start-up (--list)", "nothing changed", "one value changed"}
+    assert measured.keys() == {
+        "start-up (--list)",
+        "nothing changed",
+        "one value changed",
+        "one image changed",
+        "empty namespace to ready",
+        "from the last pod's Ready to the end",
+    }
+    assert all(one["devenvMedian"] > 0 for one in record["measures"])
     changed = measured["one value changed"]
     assert changed["proofMedian"] > 0
     assert changed["ratio"] == pytest.approx(
