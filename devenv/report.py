@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TextIO
 
 from devenv.errors import Failure
@@ -82,20 +83,12 @@ class Stage:
 
 
 class Screen:
-    """Where a run is told. `plain`: no live line (CI, a pipe)."""
+    """Where a run is told. `plain`: no live line and no colours (CI, a pipe)."""
 
     def __init__(self, *, plain: bool, color: bool, stream: TextIO | None = None) -> None:
-        from rich.console import Console
-
-        out = stream or sys.stderr
-        self.plain = plain or not out.isatty()
-        self.console = Console(
-            file=out,
-            no_color=not color,
-            highlight=False,
-            soft_wrap=True,
-            force_terminal=None if not self.plain else False,
-        )
+        self.out = stream or sys.stderr
+        self.plain = plain or not self.out.isatty()
+        self.color = color
         self.secrets: set[str] = set()
         self.began = time.time()
         self.told: list[Told] = []
@@ -104,13 +97,30 @@ class Screen:
         self._later: threading.Timer | None = None
         self._live: Any = None
 
+    @cached_property
+    def console(self) -> Any:
+        """For a terminal only: nothing else is worth what rich takes to load."""
+        from rich.console import Console
+
+        return Console(file=self.out, no_color=not self.color, highlight=False, soft_wrap=True)
+
+    def _print(self, *parts: tuple[str, str]) -> None:
+        """One line of texts with their styles."""
+        if self.plain:
+            self.out.write("".join(text for text, _ in parts) + "\n")
+            self.out.flush()
+            return
+        from rich.text import Text
+
+        self.console.print(Text.assemble(*parts))
+
     @property
     def width(self) -> int:
         return min(self.console.width, 110) if not self.plain else WIDTH
 
     def line(self, text: str, style: str = "") -> None:
         """One line, as it is."""
-        self.console.print(redacted(text, self.secrets), style=style, markup=False)
+        self._print((redacted(text, self.secrets), style))
 
     def tell(self, **facts: Any) -> None:
         """What the run's report says beside its steps (devenv/runlog.py); nothing is shown here."""
@@ -186,22 +196,15 @@ class Screen:
                 self._failure_row(name, redacted(" ".join(text.split()), self.secrets))
 
     def _failure_row(self, name: str, text: str) -> None:
-        from rich.text import Text
-
         style = {"what": "bold red", "next": "bold"}.get(name, "")
-        self.console.print(Text.assemble((f"  {name:<{NAME - 2}}", "dim"), (text, style)))
+        self._print((f"  {name:<{NAME - 2}}", "dim"), (text, style))
 
     def _row(self, name: str, text: str, took: float, style: str) -> None:
-        from rich.text import Text
-
         text = redacted(text, self.secrets)
         time_text = f"{took:.1f} s" if took >= 0.05 else ""
         gap = max(2, self.width - NAME - len(text) - len(time_text))
-        self.console.print(
-            Text.assemble(
-                (f"{name:<{NAME}}", "bold cyan"), (text, style), (" " * gap + time_text if time_text else "", "dim")
-            )
-        )
+        clock = " " * gap + time_text if time_text else ""
+        self._print((f"{name:<{NAME}}", "bold cyan"), (text, style), (clock, "dim"))
 
     def _start(self, stage: Stage) -> None:
         if self.plain:
