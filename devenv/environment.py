@@ -118,7 +118,7 @@ def _embedded(chosen: Target, waits: Waits, *, start: bool) -> tuple[Path, bool]
 
     found = embedded.find(chosen.embedded)
     running = found
-    if running is None and start:
+    if start and (running is None or not embedded.ready(chosen.embedded)):  # a sick one is mended first
         from devenv.cluster import start as starting
 
         running = starting.up(chosen.embedded, waits)

@@ -373,3 +373,10 @@ def test_up_starts_a_cluster_anew_whose_certificates_end_soon(place: Path) -> No
         with pytest.raises(StepFailed, match="does not end"):
             embedded.up("default", have, told.append)
     assert told[0] == "default is started anew: its certificates end soon"
+
+
+def test_a_sick_cluster_is_found_but_is_not_ready(place: Path) -> None:
+    with living(document(phase="degraded", waiting="coredns")):
+        assert embedded.find("default") is not None
+        assert not embedded.ready("default")
+    assert not embedded.ready("default")

@@ -91,6 +91,12 @@ def find(name: str) -> Cluster | None:
     return _cluster(name, seen)
 
 
+def ready(name: str) -> bool:
+    """Whether the cluster runs, and nothing of it is amiss."""
+    seen = condition.read(name)
+    return seen is not None and seen.ready
+
+
 def down(name: str, waits: Waits) -> None:
     """Ends the cluster and keeps its data. Whatever a killed one left on the host is removed too."""
     check_name(name)

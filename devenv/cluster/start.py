@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from devenv.cluster import condition, embedded, images, programs, pulled, ready
+from devenv.cluster import embedded, images, programs, pulled, ready
 from devenv.cluster.embedded import Cluster
 from devenv.errors import Refused, StepFailed
 from devenv.report import Note
@@ -22,8 +22,8 @@ WITHOUT_TEMPORAL = ("pause", "postgres", "backend")
 
 def up(name: str, waits: Waits) -> Cluster:
     """The running cluster; built and started first where it is not. Raises Refused or StepFailed."""
-    seen, found = condition.read(name), embedded.find(name)
-    if seen is not None and found is not None and seen.ready and not embedded.certificates_end(name):
+    found = embedded.find(name)
+    if found is not None and embedded.ready(name) and not embedded.certificates_end(name):
         return found
     embedded.check_host(name)
     waits("looking for the cluster's programs")

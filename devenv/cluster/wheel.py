@@ -26,7 +26,7 @@ Waits = Callable[[str], None]
 
 SCHEMA = "devenv/cluster-build/v1"
 BORN = (1980, 1, 1, 0, 0, 0)  # the time of every entry: equal programs make equal wheels
-LEVEL = 6
+KIND = zipfile.ZIP_DEFLATED
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def write(made: Sequence[tuple[GoBuild, Path]], into: Path, waits: Waits) -> Wri
     file = into / f"{PACKAGE}-{version}-{tag}.whl"
     unfinished = file.with_name(file.name + ".unfinished")
     try:
-        with zipfile.ZipFile(unfinished, "w", zipfile.ZIP_DEFLATED, compresslevel=LEVEL) as archive:
+        with zipfile.ZipFile(unfinished, "w") as archive:
             _fill(archive, made, f"{PACKAGE}-{version}.dist-info", version, tag, waits)
         with unfinished.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
@@ -142,7 +142,7 @@ def _put(archive: zipfile.ZipFile, place: str, content: Path | bytes, mode: int)
     """Adds one file; its sum and size, as a wheel's RECORD has them."""
     entry = zipfile.ZipInfo(place, BORN)
     entry.external_attr = (0o100000 | mode) << 16
-    entry.compress_type = zipfile.ZIP_DEFLATED
+    entry.compress_type = KIND
     total = hashlib.sha256()
     source = content.open("rb") if isinstance(content, Path) else io.BytesIO(content)
     with source, archive.open(entry, "w", force_zip64=True) as target:

@@ -127,11 +127,6 @@ def get(*words: str) -> Any:
     return json.loads(kubectl("get", *words, "--output", "json"))
 
 
-def process(component: str) -> int:
-    """The component's process id on the host."""
-    return next(int(part["pid"]) for part in embedded.status(NAME).components if part["name"] == component)
-
-
 def until(true: Callable[[], object], seconds: float = 30) -> None:
     deadline = time.monotonic() + seconds
     while not true():
@@ -225,15 +220,6 @@ def test_pruned_is_what_nothing_uses(cluster: Cluster, database: str, have: dict
     assert prune.cluster(cluster, f"embedded-{NAME}", have["ctr"], quiet) == ((), 0)
 
 
-def test_a_component_that_dies_comes_back(database: str) -> None:
-    for component in ("kube-apiserver", "containerd", "etcd"):
-        before = process(component)
-        os.kill(before, signal.SIGKILL)
-        until(lambda: process(component) not in (0, before))  # noqa: B023
-        until(lambda: embedded.status(NAME).ready)
-    assert sql("SELECT word FROM kept") == "still here"
-
-
 def test_a_killed_supervisor_is_mended_by_up(database: str, have: dict[str, Path]) -> None:
     os.kill(int((condition.directory(NAME) / "pid").read_text()), signal.SIGKILL)
     until(lambda: not condition.alive(NAME))
@@ -241,6 +227,19 @@ def test_a_killed_supervisor_is_mended_by_up(database: str, have: dict[str, Path
     embedded.up(NAME, have, quiet)
     wait_for_database()
     assert sql("SELECT word FROM kept") == "still here"
+
+
+def test_the_status_tells_each_components_version_memory_and_log_and_the_images(database: str) -> None:
+    seen = embedded.status(NAME)
+    parts = {part["name"]: part for part in seen.components}
+    assert {"etcd", "kube-apiserver", "kubelet", "coredns", "containerd"} <= parts.keys()
+    for part in parts.values():
+        assert part["state"] == "running" and part["version"] and part["memory"] > 1 << 20, part
+        assert Path(part["log"]).is_file(), part
+    assert (parts["kubelet"]["version"], parts["etcd"]["version"][:2]) == (seen.version, "v3")
+    assert {"devenv.local/pause:1", "devenv.local/postgres:18.6"} <= set(seen.images)
+    assert seen.memory > sum(part["memory"] for part in parts.values()) * 0.9
+    assert seen.disk > 50 << 20
 
 
 def test_down_and_up_keep_the_data(database: str, have: dict[str, Path]) -> None:
