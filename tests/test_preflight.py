@@ -227,6 +227,10 @@ SAID: dict[str, tuple[str, str]] = {
         "no CA",
         "",
     ),
+    f'{AT}could not read root certificate file "/tmp/ca.crt": no certificate or crl found': (
+        "no CA",
+        "tls.mode=require",
+    ),
     f'{AT}FATAL:  database "postgres" does not exist': ("no database of that name", "adminDatabase"),
     f'{AT}FATAL:  too many connections for role "app"': ("no connection left", "limit"),
     f"{AT}FATAL:  remaining connection slots are reserved for roles with the SUPERUSER attribute": (

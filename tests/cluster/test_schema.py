@@ -174,6 +174,20 @@ def test_without_a_release_the_database_itself_is_asked(env: Environment, server
     assert not env.kubectl("get", "deployments", "-o", "name").strip()
 
 
+def test_a_database_that_was_restored_under_another_name_is_named_with_what_mends_it(
+    env: Environment, server: Server
+) -> None:
+    for name in ("restored", "restored_visibility"):
+        server.sql(f"ALTER DATABASE {name.replace('restored', 'temporal')} RENAME TO {name};")
+    for name in ("restored", "restored_visibility"):
+        failure = answer(env, "redeploy", *database("restored"), code=3)["failure"]
+        assert failure["reason"] == f"the schema of database {name} has no version"
+        server.sql(f"\\connect {name}\n{failure['hint'].removesuffix(' there')};")
+    assert answer(env, "redeploy", *database("restored"))["workflow"]
+    assert "kept" in workflow(env, "list")
+    assert env.inv("destroy").code == 0
+
+
 VERSIONS = """CREATE TABLE schema_version(version_partition INT NOT NULL, db_name VARCHAR(255) NOT NULL,
   creation_time TIMESTAMP, curr_version VARCHAR(64), min_compatible_version VARCHAR(64),
   PRIMARY KEY (version_partition, db_name));
