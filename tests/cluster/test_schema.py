@@ -79,7 +79,7 @@ def end_sessions(server: Server, name: str = "somebody") -> None:
     server.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = '{name}';")
 
 
-def until(what: Callable[[], Any], seconds: float = 90) -> None:
+def until(what: Callable[[], Any], seconds: float = 240) -> None:
     deadline = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < deadline
