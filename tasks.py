@@ -62,6 +62,7 @@ OWN = {
     "rounds": "how often each is measured",
     "failures": "the catalogue of broken environments instead: seconds to the exit, and is the cause named",
     "revision": "go back to this one; else to the last good one",
+    "simulated_nodes": "how many nodes that do not exist, for pods that ask for them; 0: none; else as before",
     "database": "backend, temporal or temporal_visibility",
     "port": "the local port; 0: any free one",
     "name": "which embedded cluster; with --load, which one of kind's, k3d's or minikube's",
@@ -482,12 +483,12 @@ def temporal_schemas(screen: Any) -> None:
 
 
 @plain_task
-def cluster_up(screen: Any, name: str = "default") -> None:
+def cluster_up(screen: Any, name: str = "default", simulated_nodes: int = -1) -> None:
     """Build and start the embedded cluster; at once when it runs."""
     from devenv.cluster import start
 
     with screen.stage("cluster") as stage:
-        running = start.up(name, stage.waits)
+        running = start.up(name, stage.waits, None if simulated_nodes == -1 else simulated_nodes)
         stage.says(f"{name} is ready at {running.server}", f"kubeconfig {running.kubeconfig}")
 
 

@@ -265,6 +265,25 @@ def test_a_cluster_that_is_not_as_wanted_is_ended_first(place: Path, changes: di
     assert (place / "program.calls").read_text().startswith("down --run")
 
 
+def test_simulated_nodes_are_remembered_and_another_number_of_them_is_a_new_start(place: Path) -> None:
+    have = {**programs(place, 'echo "$1" >> "$0.calls"; exit 1'), "simulate": place / "program"}
+    assert embedded.simulated_nodes("default") == 0
+    told: list[str] = []
+    with living(document(programs=words(have), simulated=3)), pytest.raises(StepFailed):
+        embedded.up("default", have, told.append, 5)
+    assert told[0] == "default is started anew: 5 simulated nodes, not 3"
+    embedded.state("default").mkdir(parents=True)
+    (embedded.state("default") / "simulated-nodes").write_text("3")
+    assert embedded.simulated_nodes("default") == 3
+    assert "simulate" in embedded.needed(3) and "simulate" not in embedded.needed(0)
+
+
+@pytest.mark.parametrize("count", [-2, 501])
+def test_a_number_of_simulated_nodes_that_is_none_is_refused(count: int) -> None:
+    with pytest.raises(InputWrong, match="cannot be simulated"):
+        embedded.checked_simulated(count)
+
+
 def test_down_passes_on_what_is_waited_for(place: Path) -> None:
     told: list[str] = []
     _down_with(place, 'echo "2 containers to end"', told)

@@ -27,7 +27,7 @@ def started(place: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What was started in the place of a real cluster."""
     calls: list[str] = []
 
-    def up(name: str, have: Any, waits: Any) -> embedded.Cluster:
+    def up(name: str, have: Any, waits: Any, simulated: int) -> embedded.Cluster:
         calls.append("up")
         return embedded.Cluster(name, place / "kubeconfig", "https://10.213.0.2:6443", place / "socket", place)
 
@@ -55,11 +55,11 @@ def test_a_start_that_failed_is_tried_again_only_where_programs_are_damaged(
 ) -> None:
     right, tries = embedded.up, []
 
-    def fails_once(name: str, have: Any, waits: Any) -> embedded.Cluster:
+    def fails_once(name: str, have: Any, waits: Any, simulated: int) -> embedded.Cluster:
         tries.append(name)
         if len(tries) == 1:
             raise StepFailed("cluster default does not start")
-        return right(name, have, waits)
+        return right(name, have, waits, simulated)
 
     monkeypatch.setattr(embedded, "up", fails_once)
     monkeypatch.setattr(programs, "forget_damaged", lambda names: [])

@@ -46,6 +46,7 @@ class Condition:
     mended: tuple[str, ...]
     components: tuple[Component, ...]
     programs: Mapping[str, str]
+    simulated: int = 0  # nodes that do not exist
 
     @property
     def ready(self) -> bool:
@@ -124,6 +125,7 @@ def parse(document: Mapping[str, Any]) -> Condition:
         mended=tuple(document.get("mended") or ()),
         components=tuple(Component(**{key: part[key] for key in fields}) for part in document["components"]),
         programs=dict(document["programs"]),
+        simulated=int(document.get("simulated") or 0),
     )
 
 

@@ -33,6 +33,7 @@ PROGRAMS = (
 PATIENCE = 120.0  # seconds until a cluster that does not become ready counts as failed
 LOOK_EVERY = 0.05
 CERTIFICATE_AGE = 335 * 86400.0  # seconds: after that a start makes them anew (go/node/supervisor/certificates.go)
+MOST_SIMULATED = 500
 
 
 @dataclass(frozen=True)
@@ -46,12 +47,16 @@ class Cluster:
     state: Path
 
 
-def up(name: str, programs: Mapping[str, Path], waits: Waits) -> Cluster:
-    """The cluster, ready: at once when it runs so already, else started, or mended, and followed."""
+def up(name: str, programs: Mapping[str, Path], waits: Waits, simulated: int | None = None) -> Cluster:
+    """The cluster, ready: at once when it runs so already, else started, or mended, and followed.
+
+    `simulated`: how many nodes that do not exist, with the program `simulate`; None: as many as last time.
+    """
     check_name(name)
-    wanted = {program: str(programs[program]) for program in PROGRAMS}
+    simulated = simulated_nodes(name) if simulated is None else simulated
+    wanted = {program: str(programs[program]) for program in needed(simulated)}
     seen = condition.read(name)
-    why = _outdated(name, seen, wanted) if seen else ""
+    why = _outdated(name, seen, wanted, simulated) if seen else ""
     if seen is not None and seen.ready and not why:
         return _cluster(name, seen)
     check_host(name)
@@ -60,17 +65,19 @@ def up(name: str, programs: Mapping[str, Path], waits: Waits) -> Cluster:
         _end(name, programs["devenv-node"], programs["nft"], waits)
     new = not (state(name) / "etcd").exists()
     if not condition.alive(name):
-        _start(name, wanted, waits)
+        _start(name, wanted, simulated, waits)
     seen = _follow(name, waits)
     if seen.mended and not new:
         waits(Note(f"made anew: certificates {', '.join(seen.mended)}"))
     return _cluster(name, seen)
 
 
-def _outdated(name: str, seen: Condition, wanted: Mapping[str, str]) -> str:
+def _outdated(name: str, seen: Condition, wanted: Mapping[str, str], simulated: int) -> str:
     """Why a cluster that runs is to be ended and started anew; empty where it is not."""
     if seen.crashing:
         return f"{seen.crashing.name} crashes"
+    if seen.simulated != simulated:
+        return f"{simulated} simulated nodes, not {seen.simulated}"
     if seen.programs != wanted:
         return "its programs changed"
     return "its certificates end soon" if certificates_end(name) else ""
@@ -80,6 +87,31 @@ def certificates_end(name: str) -> bool:
     """Whether a certificate of the cluster is so old that it soon ends; by its file, which is written with it."""
     made = [file.stat().st_mtime for file in (state(name) / "pki").glob("*.crt") if not file.stem.endswith("ca")]
     return bool(made) and time.time() - min(made) > CERTIFICATE_AGE
+
+
+def needed(simulated: int) -> tuple[str, ...]:
+    """The programs of a cluster with so many simulated nodes."""
+    return (*PROGRAMS, "simulate") if simulated else PROGRAMS
+
+
+def simulated_nodes(name: str) -> int:
+    """How many simulated nodes the cluster has, or had when it last ran."""
+    try:
+        return int((state(name) / "simulated-nodes").read_text())
+    except (FileNotFoundError, ValueError):
+        return 0
+
+
+def checked_simulated(count: int) -> int:
+    """The count, if it is one. Each node costs a lease, renewed every half minute; hundreds of them are enough."""
+    if 0 <= count <= MOST_SIMULATED:
+        return count
+    raise InputWrong(
+        f"{count} nodes cannot be simulated",
+        where="--simulated-nodes",
+        why=f"at least 0 (none), at most {MOST_SIMULATED}",
+        next="inv cluster.up --simulated-nodes 10",
+    )
 
 
 def find(name: str) -> Cluster | None:
@@ -199,12 +231,19 @@ def _tools(name: str, waits: Waits) -> tuple[Path, Path]:
     return have["devenv-node"], have["nft"]
 
 
-def _start(name: str, programs: Mapping[str, str], waits: Waits) -> None:
+def _start(name: str, programs: Mapping[str, str], simulated: int, waits: Waits) -> None:
     waits(f"starting {name}")
     where = state(name)
     where.mkdir(parents=True, exist_ok=True)
     (where / "programs.json").write_text(json.dumps(programs))
-    settings = {"name": name, "state": str(where), "run": str(condition.directory(name)), "programs": programs}
+    (where / "simulated-nodes").write_text(str(simulated))
+    settings = {
+        "name": name,
+        "state": str(where),
+        "run": str(condition.directory(name)),
+        "programs": programs,
+        "simulated": simulated,
+    }
     output = shell.run([programs["devenv-node"], "up"], stdin=json.dumps(settings), timeout=60)
     if output.code == 0 or condition.alive(name):  # alive: another `up` was quicker, and we follow that one
         return

@@ -32,7 +32,8 @@ SETTINGS = {
 }
 
 
-TITLES = {"node": "Kubernetes", "runtime": "containerd", "temporal": "Temporal"}  # a module as people know it
+# A module as people know it.
+TITLES = {"node": "Kubernetes", "simulate": "kwok", "runtime": "containerd", "temporal": "Temporal"}
 
 
 @dataclass(frozen=True)

@@ -15,28 +15,32 @@ from devenv.report import Note
 
 Waits = Callable[[str], None]
 
-NODE = ("devenv-node", "containerd", "containerd-shim-runc-v2", "ctr", "ptp", "host-local", "portmap")
-PROGRAMS = ("runc", "nft", *NODE)
 WITHOUT_TEMPORAL = ("pause", "postgres", "backend")
 
 
-def up(name: str, waits: Waits) -> Cluster:
-    """The running cluster; built and started first where it is not. Raises Refused or StepFailed."""
+def up(name: str, waits: Waits, simulated: int | None = None) -> Cluster:
+    """The running cluster; built and started first where it is not. Raises InputWrong, Refused or StepFailed.
+
+    `simulated`: how many nodes that do not exist; None: as many as there are, or were when it last ran.
+    """
+    before = embedded.simulated_nodes(name)
+    nodes = before if simulated is None else embedded.checked_simulated(simulated)
     found = embedded.find(name)
-    if found is not None and embedded.ready(name) and not embedded.certificates_end(name):
+    if found is not None and embedded.ready(name) and nodes == before and not embedded.certificates_end(name):
         return found
     embedded.check_host(name)
     waits("looking for the cluster's programs")
+    wanted = embedded.needed(nodes)
     try:
-        cluster = embedded.up(name, programs.ensure(PROGRAMS, waits), waits)
+        cluster = embedded.up(name, programs.ensure(wanted, waits), waits, nodes)
     except StepFailed:
-        spoilt = programs.forget_damaged(PROGRAMS)  # read whole only now: that takes a second
+        spoilt = programs.forget_damaged(wanted)  # read whole only now: that takes a second
         if not spoilt:
             raise
         waits(Note(f"damaged in the cache, and made anew: {', '.join(spoilt)}"))
-        have = programs.ensure(PROGRAMS, waits)
+        have = programs.ensure(wanted, waits)
         embedded.down(name, waits)
-        cluster = embedded.up(name, have, waits)
+        cluster = embedded.up(name, have, waits, nodes)
     _load(cluster, ("pause",), waits)
     return cluster
 

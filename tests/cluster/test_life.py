@@ -162,7 +162,7 @@ def mended(before: int) -> None:
 def test_programs_of_a_wheel_at_an_address_start_a_cluster_without_go(cluster: Cluster, home: Path) -> None:
     seen = condition.read(NAME)
     assert seen is not None
-    ours = [seen.programs[name] for name in start.NODE]
+    ours = [seen.programs[name] for name in embedded.PROGRAMS if name not in ("runc", "nft")]
     assert all(path.startswith(f"{home}/.cache/devenv/programs/ready-") for path in ours)
     assert not list((home / ".cache/devenv/programs").glob("node-*"))
 
@@ -368,7 +368,7 @@ def taken(ports: list[int]) -> Iterator[list[int]]:
 
 def test_the_machine_is_as_before_once_the_cluster_is_deleted_and_taken_ports_do_not_matter(home: Path) -> None:
     name = f"trace-{os.getpid()}"
-    programs.ensure((*start.PROGRAMS, "kubectl"), quiet)
+    programs.ensure((*embedded.PROGRAMS, "kubectl"), quiet)
     before = machine.look(name)
     with taken([53, 2379, 2380, 6443, 10250, 10257, 10259]) as ports:
         assert ports

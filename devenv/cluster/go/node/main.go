@@ -1,5 +1,5 @@
 // Command devenv-node is a whole Kubernetes node in one file. Its first argument says which part it plays:
-// a component of Kubernetes, the name server, the volume provisioner, or the supervisor of them all.
+// a component of Kubernetes, the name server, our own controllers, or the supervisor of them all.
 //
 //	up      reads supervisor.Settings (JSON) from standard input and starts the supervisor in namespaces of its own
 //	init    the supervisor itself, process 1 of those namespaces (started by up only)
@@ -28,7 +28,7 @@ import (
 	scheduler "k8s.io/kubernetes/cmd/kube-scheduler/app"
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 
-	"devenv/node/provisioner"
+	"devenv/node/controllers"
 	"devenv/node/supervisor"
 )
 
@@ -40,7 +40,7 @@ var parts = map[string]func(args []string) error{
 	"kubelet":                 command(func() *cobra.Command { return kubelet.NewKubeletCommand(context.Background()) }),
 	"kube-proxy":              command(proxy.NewProxyCommand),
 	"coredns":                 coredns,
-	"provisioner":             provisioner.Run,
+	"controllers":             controllers.Run,
 	"up":                      supervisor.Up,
 	"init":                    supervisor.Init,
 	"down":                    supervisor.Down,

@@ -5,7 +5,6 @@ package provisioner
 import (
 	"context"
 	"errors"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,8 +13,6 @@ import (
 	core "k8s.io/api/core/v1"
 	meta "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
-	"k8s.io/klog/v2"
 	"sigs.k8s.io/sig-storage-lib-external-provisioner/v13/controller"
 )
 
@@ -27,30 +24,13 @@ type directories struct {
 	node string
 }
 
-// Run serves claims until the process ends.
-func Run(args []string) error {
-	flags := flag.NewFlagSet("provisioner", flag.ContinueOnError)
-	kubeconfig := flags.String("kubeconfig", "", "how to reach the cluster")
-	root := flags.String("root", "", "the directory that holds one directory for each volume")
-	node := flags.String("node", "", "the name of the node that the volumes are on")
-	if err := flags.Parse(args); err != nil {
-		return err
-	}
-	config, err := clientcmd.BuildConfigFromFlags("", *kubeconfig)
-	if err != nil {
-		return err
-	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		return err
-	}
-	ctx := klog.NewContext(context.Background(), klog.Background())
-	controller.NewProvisionController(ctx, client, Name, &directories{*root, *node},
+// Run serves claims until the context ends.
+func Run(ctx context.Context, client kubernetes.Interface, root, node string) {
+	controller.NewProvisionController(ctx, client, Name, &directories{root, node},
 		controller.LeaderElection(false),
 		controller.MetricsPort(0),
 		controller.ResyncPeriod(10*time.Minute),
 	).Run(ctx)
-	return errors.New("the provisioner ended")
 }
 
 // Provision makes the directory. Anyone inside the pod may write; the parent directory keeps the host's users out.

@@ -1,6 +1,7 @@
 package supervisor
 
 import (
+	"encoding/binary"
 	"fmt"
 	"hash/fnv"
 	"net"
@@ -11,19 +12,24 @@ import (
 
 // Network holds the addresses of one cluster. Pods and Services keep theirs for the cluster's life.
 type Network struct {
-	Host     netip.Addr   `json:"host"` // the host's end of the link
-	Node     netip.Addr   `json:"node"` // the inner end: API server, name server
-	Pods     netip.Prefix `json:"pods"`
-	Services netip.Prefix `json:"services"`
-	MTU      int          `json:"mtu"`
+	Host      netip.Addr   `json:"host"` // the host's end of the link
+	Node      netip.Addr   `json:"node"` // the inner end: API server, name server
+	Pods      netip.Prefix `json:"pods"`
+	Services  netip.Prefix `json:"services"`
+	Balancers netip.Prefix `json:"balancers"` // for Services of type LoadBalancer; the host routes it to the node
+	MTU       int          `json:"mtu"`
 }
 
-const linkBits = 30
+const (
+	linkBits     = 30
+	balancerBits = 26
+)
 
 var (
-	links    = netip.MustParsePrefix("10.213.0.0/16")
-	pods     = prefixes("10.244.0.0/16", "10.245.0.0/16", "172.30.0.0/16", "192.168.244.0/22")
-	services = prefixes("10.96.0.0/16", "10.97.0.0/16", "172.31.0.0/16", "192.168.248.0/22")
+	links     = netip.MustParsePrefix("10.213.0.0/16")
+	balancers = netip.MustParsePrefix("10.214.0.0/16")
+	pods      = prefixes("10.244.0.0/16", "10.245.0.0/16", "172.30.0.0/16", "192.168.244.0/22")
+	services  = prefixes("10.96.0.0/16", "10.97.0.0/16", "172.31.0.0/16", "192.168.248.0/22")
 )
 
 func prefixes(texts ...string) []netip.Prefix {
@@ -50,24 +56,40 @@ func choose(id string, kept Network, used []netip.Prefix) (Network, error) {
 		kept.Pods = firstFree(pods, used)
 		kept.Services = firstFree(services, used)
 	}
+	if !kept.Balancers.IsValid() || !isFree(kept.Balancers, used) {
+		block, err := freeBlock(id, balancers, balancerBits, used)
+		if err != nil {
+			return kept, err
+		}
+		kept.Balancers = block
+	}
 	if kept.Node.IsValid() && isFree(netip.PrefixFrom(kept.Host, linkBits).Masked(), used) {
 		return kept, nil
 	}
+	link, err := freeBlock(id, links, linkBits, used)
+	if err != nil {
+		return kept, err
+	}
+	kept.Host = link.Addr().Next()
+	kept.Node = kept.Host.Next()
+	return kept, nil
+}
+
+// freeBlock is a block of so many bits inside `all` that nobody uses; the search begins where the cluster's name says.
+func freeBlock(id string, all netip.Prefix, bits int, used []netip.Prefix) (netip.Prefix, error) {
 	hash := fnv.New32a()
 	hash.Write([]byte(id))
-	count := uint32(1) << (linkBits - links.Bits())
+	count := uint32(1) << (bits - all.Bits())
+	base := all.Addr().As4()
+	first := binary.BigEndian.Uint32(base[:])
 	for i := range count {
-		block := (hash.Sum32() + i) % count
-		base := links.Addr().As4()
-		base[2], base[3] = byte(block>>6), byte(block<<2)
-		first := netip.AddrFrom4(base)
-		if isFree(netip.PrefixFrom(first, linkBits), used) {
-			kept.Host = first.Next()
-			kept.Node = kept.Host.Next()
-			return kept, nil
+		nth := (hash.Sum32() + i) % count
+		binary.BigEndian.PutUint32(base[:], first+nth<<(32-bits))
+		if block := netip.PrefixFrom(netip.AddrFrom4(base), bits); isFree(block, used) {
+			return block, nil
 		}
 	}
-	return kept, fmt.Errorf("the host uses every address of %s", links)
+	return netip.Prefix{}, fmt.Errorf("the host uses every address of %s", all)
 }
 
 func isFree(block netip.Prefix, used []netip.Prefix) bool {

@@ -58,7 +58,8 @@ func leaves(s Settings) []leaf {
 		{"kube-scheduler", "ca", "system:kube-scheduler", nil, nil},
 		{"kube-proxy", "ca", "system:kube-proxy", nil, nil},
 		{"coredns", "ca", coreDNSUser, nil, nil},
-		{"provisioner", "ca", provisionerUser, nil, nil},
+		{"controllers", "ca", controllersUser, nil, nil},
+		{"simulate", "ca", simulatedUser, nil, nil},
 	}
 }
 

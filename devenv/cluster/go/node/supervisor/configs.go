@@ -34,7 +34,7 @@ func (s Settings) server() string { return fmt.Sprintf("https://%s:%d", s.Networ
 // writeConfigs writes every file that a component reads at its start.
 func writeConfigs(s Settings, snapshotter string) error {
 	for _, user := range []string{
-		"kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "provisioner",
+		"kubelet", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "controllers", "simulate",
 	} {
 		if err := writeKubeconfig(s, s.etc(user+".kubeconfig"), user, s.Context()); err != nil {
 			return err
@@ -127,6 +127,10 @@ func kubeletConfig(s Settings) map[string]any {
 		"kubeAPIQPS":                     100,
 		"kubeAPIBurst":                   200,
 		"nodeStatusReportFrequency":      "5m",
+		"nodeStatusUpdateFrequency":      "30s",
+		"nodeLeaseDurationSeconds":       120, // renewed after a quarter of it
+		"volumeStatsAggPeriod":           "-1s",
+		"featureGates":                   m{"DynamicResourceAllocation": false},
 		"enableProfilingHandler":         false,
 		"enableDebugFlagsHandler":        false,
 		"streamingConnectionIdleTimeout": "4h",

@@ -20,9 +20,10 @@ const Version = "v1.34.4"
 // Settings are what the launcher is told, on standard input, and what it tells the supervisor.
 type Settings struct {
 	Name      string            `json:"name"`
-	State     string            `json:"state"`    // kept across restarts and reboots
-	Run       string            `json:"run"`      // sockets, lock and status; short, as socket paths are limited
-	Programs  map[string]string `json:"programs"` // name to path
+	State     string            `json:"state"`     // kept across restarts and reboots
+	Run       string            `json:"run"`       // sockets, lock and status; short, as socket paths are limited
+	Programs  map[string]string `json:"programs"`  // name to path
+	Simulated int               `json:"simulated"` // how many nodes that do not exist
 	Network   Network           `json:"network"`
 	Resolvers []string          `json:"resolvers"` // the host's name servers
 	Search    []string          `json:"search"`

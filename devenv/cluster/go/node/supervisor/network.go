@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
 
 // joinHost makes the pair of interfaces, one end here, the other as eth0 where `pid` lives, and the way out for it.
@@ -26,6 +27,9 @@ func joinHost(s Settings, pid int) error {
 		return fmt.Errorf("adding the interface %s: %w", s.link(), err)
 	}
 	if err := setAddress(s.link(), netip.PrefixFrom(s.Network.Host, linkBits)); err != nil {
+		return err
+	}
+	if err := route(s.link(), s.Network.Balancers, s.Network.Node); err != nil {
 		return err
 	}
 	if err := rememberForwarding(filepath.Dir(s.Run)); err != nil {
@@ -66,9 +70,21 @@ func joinInside(s Settings) error {
 	if err != nil {
 		return err
 	}
+	loopback, err := netlink.LinkByName("lo")
+	if err != nil {
+		return err
+	}
 	way := &netlink.Route{LinkIndex: link.Attrs().Index, Gw: s.Network.Host.AsSlice()}
 	if err := netlink.RouteAdd(way); err != nil {
 		return fmt.Errorf("adding the default route: %w", err)
+	}
+	// local: what is for a Service is sent on before it gets here, the rest is answered with "connection refused"
+	own := &netlink.Route{
+		LinkIndex: loopback.Attrs().Index, Dst: toIPNet(s.Network.Balancers), Type: unix.RTN_LOCAL,
+		Scope: netlink.SCOPE_HOST, Table: unix.RT_TABLE_LOCAL,
+	}
+	if err := netlink.RouteAdd(own); err != nil {
+		return fmt.Errorf("adding the route of %s: %w", s.Network.Balancers, err)
 	}
 	if _, err := allowForwarding(); err != nil {
 		return err
@@ -80,6 +96,23 @@ table ip devenv {
     ip saddr %[1]s ip daddr != %[1]s oifname "eth0" masquerade
   }
 }`, s.Network.Pods))
+}
+
+// route sends what is for the block to the node. It goes with the interface.
+func route(name string, block netip.Prefix, node netip.Addr) error {
+	link, err := netlink.LinkByName(name)
+	if err != nil {
+		return fmt.Errorf("looking for the interface %s: %w", name, err)
+	}
+	way := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: toIPNet(block), Gw: node.AsSlice()}
+	if err := netlink.RouteReplace(way); err != nil {
+		return fmt.Errorf("routing %s to the node: %w", block, err)
+	}
+	return nil
+}
+
+func toIPNet(block netip.Prefix) *net.IPNet {
+	return &net.IPNet{IP: block.Addr().AsSlice(), Mask: net.CIDRMask(block.Bits(), 32)}
 }
 
 func setAddress(name string, address netip.Prefix) error {

@@ -12,7 +12,7 @@ import (
 
 const (
 	coreDNSUser     = "system:coredns"
-	provisionerUser = "system:devenv-provisioner"
+	controllersUser = "system:devenv-controllers"
 )
 
 type m = map[string]any
@@ -48,7 +48,16 @@ func objects(s Settings) []object {
 			"allowVolumeExpansion": false,
 		}},
 		bind("devenv:kubelet-api", "system:kubelet-api-admin", "kube-apiserver-kubelet-client"),
-		bind("devenv:provisioner", "system:persistent-volume-provisioner", provisionerUser),
+		bind("devenv:provisioner", "system:persistent-volume-provisioner", controllersUser),
+		{rbac + "/clusterroles", m{
+			"apiVersion": role + "/v1", "kind": "ClusterRole", "metadata": m{"name": "devenv:controllers"},
+			"rules": []m{
+				{"apiGroups": []string{""}, "resources": []string{"services", "pods", "namespaces"}, "verbs": []string{"list", "watch"}},
+				{"apiGroups": []string{""}, "resources": []string{"services/status"}, "verbs": []string{"update"}},
+				{"apiGroups": []string{"networking.k8s.io"}, "resources": []string{"networkpolicies"}, "verbs": []string{"list", "watch"}},
+			},
+		}},
+		bind("devenv:controllers", "devenv:controllers", controllersUser),
 		{rbac + "/clusterroles", m{
 			"apiVersion": role + "/v1", "kind": "ClusterRole", "metadata": m{"name": "system:coredns"},
 			"rules": []m{

@@ -12,13 +12,17 @@ import (
 	"time"
 )
 
-// disabled are controllers with nothing to do on one node without a cloud.
+// gates turn off what a node for development has no use for: who of several API servers is alive, and devices.
+const gates = "--feature-gates=APIServerIdentity=false,DynamicResourceAllocation=false"
+
+// disabled are controllers with nothing to do on one node without a cloud, and without metrics to scale by.
 var disabled = []string{
 	"bootstrap-signer-controller", "token-cleaner-controller", "node-ipam-controller", "node-route-controller",
 	"service-lb-controller", "cloud-node-lifecycle-controller", "persistentvolume-attach-detach-controller",
 	"persistentvolume-expander-controller", "legacy-serviceaccount-token-cleaner-controller",
 	"storage-version-migrator-controller", "volumeattributesclass-protection-controller",
-	"certificatesigningrequest-cleaner-controller", "selinux-warning-controller",
+	"certificatesigningrequest-cleaner-controller", "selinux-warning-controller", "ttl-controller",
+	"horizontal-pod-autoscaler-controller", "validatingadmissionpolicy-status-controller",
 }
 
 // parts are the processes of the cluster, in the order in which they come up.
@@ -68,13 +72,14 @@ func parts(s Settings, admin, insecure *http.Client) []part {
 				"--kubeconfig="+s.etc("kube-scheduler.kubeconfig"),
 				"--authentication-kubeconfig="+s.etc("kube-scheduler.kubeconfig"),
 				"--authorization-kubeconfig="+s.etc("kube-scheduler.kubeconfig"),
-				"--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false"),
+				"--bind-address=127.0.0.1", "--leader-elect=false", "--profiling=false", gates),
 			probe: get(schedulerReady),
 		},
 		{
-			name: "provisioner", env: env, after: []string{"kube-apiserver"},
-			argv: self("provisioner",
-				"-kubeconfig", s.etc("provisioner.kubeconfig"), "-root", s.state("volumes"), "-node", s.Node()),
+			name: "controllers", env: env, after: []string{"kube-apiserver"},
+			argv: self("controllers",
+				"-kubeconfig", s.etc("controllers.kubeconfig"), "-root", s.state("volumes"), "-node", s.Node(),
+				"-addresses", s.Network.Balancers.String()),
 			probe: func() error { return nil },
 		},
 	}
@@ -99,7 +104,7 @@ func etcdFlags(s Settings) []string {
 		"--peer-cert-file=" + s.pki("etcd.crt"), "--peer-key-file=" + s.pki("etcd.key"),
 		"--peer-client-cert-auth", "--peer-trusted-ca-file=" + s.pki("etcd-ca.crt"),
 		// the only member need not give others time to vote
-		"--heartbeat-interval=100", "--election-timeout=500",
+		"--heartbeat-interval=250", "--election-timeout=1250",
 		"--snapshot-count=5000", "--log-level=warn",
 	}
 }
@@ -126,7 +131,7 @@ func apiserverFlags(s Settings) []string {
 		"--requestheader-group-headers=X-Remote-Group", "--requestheader-extra-headers-prefix=X-Remote-Extra-",
 		"--proxy-client-cert-file=" + s.pki("front-proxy-client.crt"),
 		"--proxy-client-key-file=" + s.pki("front-proxy-client.key"),
-		"--enable-priority-and-fairness=false", "--profiling=false", "--event-ttl=30m",
+		"--enable-priority-and-fairness=false", "--profiling=false", "--event-ttl=30m", gates,
 	}
 }
 
@@ -141,7 +146,8 @@ func managerFlags(s Settings) []string {
 		"--client-ca-file=" + s.pki("ca.crt"), "--requestheader-client-ca-file=" + s.pki("front-proxy-ca.crt"),
 		"--allocate-node-cidrs=false", "--profiling=false", "--kube-api-qps=100", "--kube-api-burst=200",
 		// without a cloud and with one node, what is looked at in turns can be looked at less often
-		"--node-monitor-period=10s", "--pvclaimbinder-sync-period=2m", "--resource-quota-sync-period=10m",
+		"--node-monitor-period=15s", "--node-monitor-grace-period=150s", gates,
+		"--pvclaimbinder-sync-period=2m", "--resource-quota-sync-period=10m",
 		"--flex-volume-plugin-dir=" + kubeletDir + "/flexvolumes",
 		"--controllers=*,-" + strings.Join(disabled, ",-"),
 	}

@@ -97,9 +97,12 @@ func (v supervisor) serve() error {
 		return err
 	}
 	all := parts(s, client, anyClient())
+	if s.Simulated > 0 {
+		all = append(all, simulatedPart(s, client))
+	}
 	first := Status{
 		Name: s.Name, Phase: "starting", Since: began, Version: Version, Server: s.server(), Node: s.Node(),
-		Mended: v.mended, Programs: s.Programs,
+		Mended: v.mended, Programs: s.Programs, Simulated: s.Simulated,
 	}
 	for _, p := range all {
 		first.Components = append(first.Components, Component{Name: p.name, State: "waiting", Since: began, Log: s.log(p.name)})
@@ -157,7 +160,7 @@ func shutDown(s Settings, b *board, stop chan struct{}) {
 		say("%v", err)
 	}
 	tell("etcd to end")
-	end(syscall.SIGKILL, "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "provisioner")
+	end(syscall.SIGKILL, "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kube-proxy", "coredns", "controllers", "simulate")
 	end(syscall.SIGTERM, "etcd", "containerd")
 	deadline := make(chan struct{})
 	time.AfterFunc(5*time.Second, func() { close(deadline) })

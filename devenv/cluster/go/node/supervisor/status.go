@@ -20,6 +20,7 @@ type Status struct {
 	Mended     []string          `json:"mended"`  // what this start had to make anew
 	Components []Component       `json:"components"`
 	Programs   map[string]string `json:"programs"`
+	Simulated  int               `json:"simulated"`
 }
 
 // Component is one process of the cluster.

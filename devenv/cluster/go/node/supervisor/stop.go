@@ -16,7 +16,7 @@ import (
 // How long a container may take to end by itself. One that writes to a volume may need its time; others can start anew.
 const (
 	graceWithVolume = 10 * time.Second
-	graceWithout    = 3 * time.Second
+	graceWithout    = time.Second
 )
 
 // stopContainers asks every container to end, with the signal that its image names, all at once.

@@ -13,11 +13,16 @@ import (
 
 // applyObjects tries until every object is there. At the first start some collections are a moment late.
 func applyObjects(s Settings, client *http.Client, b *board, stop <-chan struct{}) {
-	for _, o := range objects(s) {
+	for _, o := range append(objects(s), simulatedObjects(s)...) {
 		for apply(client, s.server(), o) != nil {
 			if !pause(stop, 50*time.Millisecond) {
 				return
 			}
+		}
+	}
+	for removeSimulated(s, client) != nil {
+		if !pause(stop, 50*time.Millisecond) {
+			return
 		}
 	}
 	b.update(func(k *Status) { k.Objects = true })
