@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from devenv import databases, forward, health, look, secret
+from devenv import databases, forward, health, look, secret, usage
 from devenv.clients import helm as helming
 from devenv.clients.kube import KINDS, Object
 from devenv.environment import Session
@@ -15,6 +15,7 @@ from devenv.errors import Failure
 from devenv.model import Desired, Pod, Release, Snapshot, Workload
 from devenv.plan import WORKLOADS
 from devenv.show import columns
+from devenv.usage import Usage
 
 PATIENCE = 10.0  # seconds for psql
 
@@ -22,12 +23,16 @@ PATIENCE = 10.0  # seconds for psql
 def read(desired: Desired, session: Session) -> dict[str, Any]:
     """The record of `inv status`: the release, its components, databases, volumes, and how to reach it."""
     kube, namespace = session.kube, desired.namespace
+    used = usage.asked(kube, namespace, session.target.embedded)
     release = look.releases(kube, namespace).get(desired.release)
     content = helming.content(kube, namespace, release.name, release.revision) if release else {}
     snapshot = look.once(kube, namespace)
     workloads = [workload for workload in snapshot.workloads if workload.kind in WORKLOADS]
     verdict = health.judge(snapshot, [workload.key for workload in workloads], [])
     now = time.time()
+    databases_seen = _databases(desired, session, snapshot, content)
+    services = kube.get(KINDS[("v1", "Service")].path(namespace)).get("items") or []
+    pods_use = used()
     return {
         "schema": "devenv/status/v1",
         "namespace": namespace,
@@ -36,16 +41,17 @@ def read(desired: Desired, session: Session) -> dict[str, Any]:
         "release": _release(release, content),
         "ready": bool(workloads) and verdict.ready,
         "components": [
-            _component(workload, state, health.newest(snapshot, workload), now)
+            {**_component(workload, state, pods, now), "usage": _usage(pods, pods_use)}
             for workload, (_, state) in zip(workloads, verdict.lines, strict=True)
+            for pods in [health.newest(snapshot, workload)]
         ],
-        "databases": _databases(desired, session, snapshot, content),
+        "databases": databases_seen,
         "jobs": [
             {"object": job.key, "state": "complete" if job.succeeded else "failed" if job.failed else "active"}
             for job in snapshot.jobs
         ],
         "volumes": [{"name": claim.name, "phase": claim.phase} for claim in snapshot.claims],
-        "ways": ways(kube.get(KINDS[("v1", "Service")].path(namespace)).get("items") or [], desired),
+        "ways": ways(services, desired),
     }
 
 
@@ -69,6 +75,15 @@ def _component(workload: Workload, state: str, pods: Sequence[Pod], now: float) 
         "version": ", ".join(dict.fromkeys(version(image) for image in images)),
         "images": images,
     }
+
+
+def _usage(pods: Sequence[Pod], used: Mapping[str, Usage]) -> dict[str, float] | None:
+    """What the pods of a component use together; None where nobody tells of any of them."""
+    told = [used[pod.name] for pod in pods if pod.name in used]
+    if not told:
+        return None
+    all_of_them = usage.total(told)
+    return {"cpuCores": round(all_of_them.cpu, 4), "memoryBytes": round(all_of_them.memory)}
 
 
 def version(image: str) -> str:
@@ -143,12 +158,15 @@ def show(record: Mapping[str, Any]) -> None:
 
 
 def _row(entry: Mapping[str, Any]) -> dict[str, str]:
+    used = entry["usage"]
     return {
         "component": entry["component"],
         "ready": entry["ready"],
         "state": entry["state"],
         "since": _duration(entry["sinceSeconds"]),
         "restarts": str(entry["restarts"] or ""),
+        "cpu": f"{used['cpuCores']:.2f}" if used else "",
+        "memory": f"{used['memoryBytes'] / 2**20:.0f} MiB" if used else "",
         "version": entry["version"],
     }
 

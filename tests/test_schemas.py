@@ -136,6 +136,8 @@ def test_the_status_is_as_its_schema_says(tmp_path: Path) -> None:
     api.answers["GET /api/v1/namespaces/devenv/persistentvolumeclaims"] = listed(claim)
     labels = {"owner": "helm", "name": "backend", "version": "3", "status": "deployed"}
     api.answers["GET /api/v1/namespaces/devenv/secrets"] = listed({"metadata": {"name": "s", "labels": labels}})
+    used = {"metadata": {"name": "app-1-x"}, "containers": [{"usage": {"cpu": "250m", "memory": "64Mi"}}]}
+    api.answers["GET /apis/metrics.k8s.io/v1beta1/namespaces/devenv/pods"] = listed(used)
     kubeconfig = api.kubeconfig(tmp_path)
     web = {"metadata": {"name": "backend-temporal-web"}, "spec": {"ports": [{"name": "http", "port": 8080}]}}
     api.answers["GET /api/v1/namespaces/devenv/services"] = listed(web)
@@ -147,6 +149,7 @@ def test_the_status_is_as_its_schema_says(tmp_path: Path) -> None:
         api.stop()
     assert len(record["components"]) == len(record["jobs"]) == len(record["volumes"]) == 1
     assert record["release"]["revision"] == 3
+    assert record["components"][0]["usage"] == {"cpuCores": 0.25, "memoryBytes": 64 * 2**20}
     assert record["ways"] == [
         {
             "service": "backend-temporal-web",
