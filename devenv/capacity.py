@@ -165,20 +165,26 @@ _CHOICES: tuple[Callable[[Room], float], ...] = (
 def unplaced(rooms: Mapping[str, Room], coming: Sequence[Coming], nodes: Sequence[Object]) -> list[Coming]:
     """The pods that find no node, where the largest are placed first; of several such ways that one which leaves the
     fewest over."""
+    takers = {id(one): [name for name in admitting(one, nodes) if name in rooms] for one in coming}
     found = list(coming)
     for order in _ORDERS:
         for choice in _CHOICES:
-            without = _packed(rooms, sorted(coming, key=order), nodes, choice)
+            without = _packed(rooms, sorted(coming, key=order), takers, choice)
+            if not without:
+                return []
             found = min(found, without, key=len)
     return found
 
 
 def _packed(
-    rooms: Mapping[str, Room], coming: Iterable[Coming], nodes: Sequence[Object], choice: Callable[[Room], float]
+    rooms: Mapping[str, Room],
+    coming: Iterable[Coming],
+    takers: Mapping[int, Sequence[str]],
+    choice: Callable[[Room], float],
 ) -> list[Coming]:
     left, without = dict(rooms), []
     for one in coming:
-        fitting = [name for name in admitting(one, nodes) if name in left and left[name].holds(one.wants)]
+        fitting = [name for name in takers[id(one)] if left[name].holds(one.wants)]
         if not fitting:
             without.append(one)
             continue

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import replace
 
-from devenv.model import Container, Event, Job, Pod, Problem, Snapshot, Verdict, Workload
+from devenv.model import Container, Job, Pod, Problem, Snapshot, Verdict, Workload
 
 AT_ONCE = 0.0
 CRASHES = 3
@@ -136,9 +136,9 @@ def _workload(snapshot: Snapshot, workload: Workload | None, name: str) -> tuple
 
 def newest(snapshot: Snapshot, workload: Workload) -> list[Pod]:
     """The pods of the newest template: the old ones still serve, and their faults are no longer of interest."""
-    pods = [pod for pod in snapshot.pods if pod.owner == workload.key and not pod.deleting]
+    pods = [pod for pod in snapshot.pods_of(workload.key) if not pod.deleting]
     if workload.kind == "Deployment":
-        sets = [entry for entry in snapshot.replica_sets if entry.owner == workload.key]
+        sets = snapshot.sets_of(workload.key)
         template = max(sets, key=lambda entry: entry.revision).template if sets else ""
     else:
         template = workload.template
@@ -205,15 +205,11 @@ def _pod_line(snapshot: Snapshot, pod: Pod) -> str:
 
 
 def _creating(snapshot: Snapshot, pod: Pod) -> str:
-    told = [event for event in _events(snapshot, f"Pod/{pod.name}") if event.reason in ("Pulling", "Pulled")]
+    told = [event for event in snapshot.events_about(f"Pod/{pod.name}") if event.reason in ("Pulling", "Pulled")]
     if told and told[-1].reason == "Pulling":
         named = re.search(r'"([^"]+)"', told[-1].message)
         return f"pulling {named.group(1)}" if named else "pulling its image"
     return "its containers are being made"
-
-
-def _events(snapshot: Snapshot, about: str) -> list[Event]:
-    return sorted((event for event in snapshot.events if event.about == about), key=lambda event: event.at)
 
 
 def _problems(snapshot: Snapshot, pods: list[Pod], component: str, owner: str) -> list[Problem]:
@@ -245,7 +241,7 @@ def _pod_problems(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> l
 def _no_program(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> list[Problem]:
     """The runtime's word for it, which comes as an event some seconds before the container's own status has it."""
     waiting = [container for container in pod.containers if container.state == "waiting"]
-    told = [event for event in _events(snapshot, f"Pod/{pod.name}") if event.warning and event.reason == "Failed"]
+    told = [event for event in snapshot.events_about(f"Pod/{pod.name}") if event.warning and event.reason == "Failed"]
     found = [why.group(0) for event in told if (why := NO_PROGRAM.search(event.message))]
     if len(waiting) != 1 or not found:
         return []
@@ -269,7 +265,7 @@ def _not_set_up(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> lis
     if any(container.state != "waiting" or container.restarts for container in pod.containers):
         return []
     reasons = ("FailedMount", "FailedCreatePodSandBox", "FailedAttachVolume")
-    told = [event for event in _events(snapshot, f"Pod/{pod.name}") if event.warning and event.reason in reasons]
+    told = [event for event in snapshot.events_about(f"Pod/{pod.name}") if event.warning and event.reason in reasons]
     return [
         Problem(
             f"{owner} {event.reason}", component, f"{owner} cannot be started", f"pod {pod.name}", event.message,
@@ -280,7 +276,7 @@ def _not_set_up(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> lis
 
 
 def _unscheduled(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> list[Problem]:
-    events = _events(snapshot, f"Pod/{pod.name}")
+    events = snapshot.events_about(f"Pod/{pod.name}")
     if any(event.reason in SCALING for event in events):
         return []
     what = f"{owner} finds no node"
@@ -304,7 +300,7 @@ def _unbound(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> list[P
     for claim in snapshot.claims:
         if claim.phase == "Bound" or claim.name not in pod.claims:
             continue
-        events = [event for event in _events(snapshot, f"PersistentVolumeClaim/{claim.name}") if event.warning]
+        events = [event for event in snapshot.events_about(f"PersistentVolumeClaim/{claim.name}") if event.warning]
         why = events[-1].message if events else "no volume was made for it yet"
         patience = AT_ONCE if NO_CLASS.search(why) else PENDING_CLAIM_GRACE
         where = f"PersistentVolumeClaim {claim.name}, class {claim.storage_class or '(default)'}"
@@ -360,7 +356,7 @@ def _ended(container: Container) -> str:
 
 def first_pull_error(snapshot: Snapshot, pod: Pod) -> str:
     """The first error holds the true reason; later ones only say "Back-off"."""
-    for event in _events(snapshot, f"Pod/{pod.name}"):
+    for event in snapshot.events_about(f"Pod/{pod.name}"):
         if event.warning and event.reason == "Failed" and event.message.startswith("Failed to pull"):
             return event.message
     return ""
@@ -371,7 +367,7 @@ def _never_made(snapshot: Snapshot, component: str, owner: str) -> list[Problem]
     sets = sorted((entry for entry in snapshot.replica_sets if entry.owner == owner), key=lambda entry: entry.revision)
     makers = [owner, *(f"ReplicaSet/{entry.name}" for entry in sets[-1:])]
     for maker in makers:
-        for event in reversed(_events(snapshot, maker)):
+        for event in reversed(snapshot.events_about(maker)):
             if event.warning and event.reason in ("FailedCreate", "FailedDelete"):
                 what, patience = f"{owner} may not make its pods", _refusal(snapshot, event.message)
                 return [Problem(f"{owner} refused", component, what, maker, event.message, patience, about=maker)]

@@ -21,6 +21,9 @@ from devenv.plan import place
 from devenv.reference import full
 
 COALESCE = 0.05  # seconds: changes that come together make one snapshot
+LONGEST = 0.3  # seconds: where they never cease, there is one that often all the same
+MOST = 0.1  # seconds of judging that are taken into account
+SHARE = 4.0  # a snapshot that took a second to judge is followed by the next after at least so many seconds
 AT_ONCE = 4  # lists side by side: more connections cost more than they save
 NODE_IMAGES, NODE_NAMES = 50, 5  # the most that a kubelet tells: the largest images, and names of each
 
@@ -241,15 +244,18 @@ def looks(kube: Kube, namespace: str, stop: threading.Event, tick: float = 1.0) 
     for thread in threads:
         thread.start()
     records: Records = {}
+    judged = 0.0
     while not stop.is_set():
-        deadline = time.monotonic() + tick
-        changed = False
-        while (left := (COALESCE if changed else deadline - time.monotonic())) > 0:
+        deadline, calm = time.monotonic() + tick, 0.0
+        while (left := min(deadline, calm or deadline) - time.monotonic()) > 0:
             try:
                 plural, what, uid, record = changes.get(timeout=left)
             except queue.Empty:
                 break
-            changed = True
+            now = time.monotonic()
+            if not calm:
+                deadline = now + max(LONGEST, SHARE * judged)
+            calm = now + max(COALESCE, SHARE * judged)
             if what == "failed":
                 raise record
             if what == "reset":
@@ -259,7 +265,9 @@ def looks(kube: Kube, namespace: str, stop: threading.Event, tick: float = 1.0) 
             else:
                 records.setdefault(plural, {})[uid] = record
         if len(records) == len(READS):
+            began = time.thread_time()
             yield _snapshot(namespace, records)
+            judged = min(MOST, time.thread_time() - began)
 
 
 def _watch(

@@ -6,13 +6,17 @@ cluster ──────────→ Snapshot ┴→ Plan → apply → Sna
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from devenv.toggles import Choice
 from devenv.values import Values
+
+R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -237,8 +241,36 @@ class Snapshot:
     claims: tuple[Claim, ...] = ()
     unready: Mapping[str, str] = field(default_factory=dict)
 
+    # Asked for every workload and pod: with a thousand of them, going through all each time would be most of the work.
+
     def pods_of(self, owner: str) -> tuple[Pod, ...]:
-        return tuple(pod for pod in self.pods if pod.owner == owner)
+        return self._pods.get(owner, ())
+
+    def sets_of(self, owner: str) -> tuple[ReplicaSet, ...]:
+        return self._sets.get(owner, ())
+
+    def events_about(self, about: str) -> tuple[Event, ...]:
+        """The events about an object (Kind/name), the newest last."""
+        return self._events.get(about, ())
+
+    @cached_property
+    def _pods(self) -> Mapping[str, tuple[Pod, ...]]:
+        return _grouped(self.pods, attrgetter("owner"))
+
+    @cached_property
+    def _sets(self) -> Mapping[str, tuple[ReplicaSet, ...]]:
+        return _grouped(self.replica_sets, attrgetter("owner"))
+
+    @cached_property
+    def _events(self) -> Mapping[str, tuple[Event, ...]]:
+        return _grouped(sorted(self.events, key=attrgetter("at")), attrgetter("about"))
+
+
+def _grouped(records: Iterable[R], key: Callable[[R], str]) -> dict[str, tuple[R, ...]]:
+    found: dict[str, list[R]] = {}
+    for record in records:
+        found.setdefault(key(record), []).append(record)
+    return {word: tuple(several) for word, several in found.items()}
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,9 @@ def test_the_kubelet_tells_of_all_namespaces_and_only_ours_counts() -> None:
 
 
 def test_a_pods_containers_count_together() -> None:
-    assert usage.metrics(METRICS) == {"backend-1": Usage(pytest.approx(0.004), 21 * 2**20)}
+    (used,) = usage.metrics(METRICS).values()
+    assert used.cpu == pytest.approx(0.004)
+    assert used.memory == 21 * 2**20
 
 
 @pytest.mark.parametrize(
@@ -57,7 +59,10 @@ def test_a_pods_containers_count_together() -> None:
         ((404, {"message": "the server could not find the requested resource"}), set()),
         ((403, {"message": "forbidden"}), set()),
         ((503, {"message": "the server is currently unable to handle the request"}), set()),
-        ((200, {"items": [{"metadata": {"name": "x"}, "containers": [{"usage": {"cpu": "?", "memory": "1"}}]}]}), set()),
+        (
+            (200, {"items": [{"metadata": {"name": "x"}, "containers": [{"usage": {"cpu": "?", "memory": "1"}}]}]}),
+            set(),
+        ),
     ],
 )
 def test_a_cluster_that_does_not_tell_is_no_failure(api: FakeApi, tmp_path: Path, answer: Any, pods: set[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -44,6 +45,22 @@ def pod(state: dict[str, Any], restarts: int = 0) -> dict[str, Any]:
     labels = {"pod-template-hash": "1"}
     meta = {"name": "app-1-x", "uid": "p", "labels": labels, "ownerReferences": [owner]}
     return {"metadata": meta, "spec": {}, "status": {"phase": "Running", "containerStatuses": [container]}}
+
+
+def test_changes_that_never_cease_do_not_put_off_the_next_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    def ceaseless(_: Any, row: Any, __: str, stop: threading.Event, changes: Any) -> None:
+        changes.put((row[1], "reset", "", {}))
+        while not stop.wait(0.01):
+            changes.put((row[1], "MODIFIED", "x", f"{time.monotonic()}"))
+
+    monkeypatch.setattr(look, "_watch", ceaseless)
+    stop = threading.Event()
+    pictures = look.looks(None, "n", stop)  # type: ignore[arg-type]
+    began = time.monotonic()
+    for _ in range(3):
+        next(pictures)
+    stop.set()
+    assert time.monotonic() - began < 3
 
 
 @pytest.fixture

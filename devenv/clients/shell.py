@@ -123,6 +123,11 @@ class Running:
     def alive(self) -> bool:
         return self._process is not None and bool(self._process.is_alive())
 
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 where it could not be started."""
+        return int(self._process.pid) if self._process is not None else 0
+
     def stop(self) -> None:
         """Asks the program to end, once; it may take its time."""
         if self.alive:

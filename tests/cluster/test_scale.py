@@ -1,0 +1,94 @@
+"""A thousand simulated pods: what a redeploy of them costs our own process, and that their failures are told as real ones.
+
+On a cluster of its own with simulated nodes, deleted at the end; on one that is kept where DEVENV_TEST_SCALE_CLUSTER
+names it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from devenv import scale
+from devenv.clients import shell
+from devenv.cluster import embedded, start
+from tests.cluster.conftest import PROJECT
+from tests.conftest import measured
+
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(
+        sys.platform != "linux" or os.geteuid() != 0, reason="the embedded cluster needs Linux and root"
+    ),
+]
+
+NAME = os.environ.get("DEVENV_TEST_SCALE_CLUSTER", f"scale-{os.getpid()}")
+WORKLOADS, REPLICAS = 100, 10
+MOST_CPU, MOST_MEMORY = 3.0, 200e6  # seconds, bytes
+
+
+@pytest.fixture(scope="module")
+def chart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The chart, and a cluster with ten simulated nodes for it."""
+    kept = embedded.state(NAME).exists()
+    try:
+        start.up(NAME, lambda _: None, 10)
+        yield scale.write_chart(tmp_path_factory.mktemp("chart"), WORKLOADS, REPLICAS)
+    finally:
+        if not kept:
+            embedded.delete(NAME, lambda _: None)
+
+
+def argv(chart: Path, namespace: str, task: str, *words: str) -> list[str | Path]:
+    bound = ("--context", f"embedded-{NAME}", "--namespace", namespace)
+    return [sys.executable, PROJECT / "tasks.py", task, "--chart", chart, *bound, *words]
+
+
+def kubectl(*words: str) -> str:
+    from devenv.cluster import programs
+
+    output = shell.run([programs.path("kubectl"), "--kubeconfig", embedded.state(NAME) / "kubeconfig", *words])
+    assert output.code == 0, output.stderr
+    return output.stdout
+
+
+def test_a_redeploy_of_a_thousand_pods_costs_our_process_little(chart: Path) -> None:
+    for text in ("first", "second"):
+        cost = scale.measure(argv(chart, "scale", "redeploy", "--set", f"text={text}"), {"ENABLE_TEMPORAL": "false"})
+        measured.append(
+            f"1,000 simulated pods, {text} redeploy: {cost.seconds:.1f} s, CPU of our process {cost.cpu:.2f} s,"
+            f" its largest resident set {cost.memory / 1e6:.0f} MB"
+        )
+        print(measured[-1], cost.output.stdout, cost.output.stderr, sep="\n")
+        assert cost.output.code == 0
+        assert "100 of 100 ok" in cost.output.stdout + cost.output.stderr
+        assert cost.cpu <= MOST_CPU
+        assert cost.memory <= MOST_MEMORY
+    pods = json.loads(kubectl("get", "pods", "--namespace", "scale", "--output", "json"))["items"]
+    running = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+    assert len(running) == WORKLOADS * REPLICAS
+    assert {pod["spec"]["nodeName"] for pod in running} == {f"simulated-{nth:03}" for nth in range(1, 11)}
+
+
+def test_simulated_nodes_get_no_pod_that_does_not_ask_for_them(chart: Path) -> None:
+    nodes = json.loads(kubectl("get", "nodes", "--selector", "devenv.local/simulated", "--output", "json"))["items"]
+    assert [node["spec"]["taints"][0]["effect"] for node in nodes] == ["NoSchedule"] * 10
+
+
+@pytest.mark.parametrize(
+    ("how", "what"), [("crash", "Deployment/workload-001"), ("image", "Deployment/workload-001 gets no image")]
+)
+def test_what_fails_among_many_is_told(chart: Path, how: str, what: str) -> None:
+    namespace = f"scale-{how}"
+    sets = ("--set", "workloads=10", "--set", "replicas=2", "--set", f"simulate.1={how}", "--timeout", "60s")
+    output = shell.run(
+        [*argv(chart, namespace, "redeploy", *sets), "--output", "json"], env={"ENABLE_TEMPORAL": "false"}
+    )
+    print(output.stdout, output.stderr)
+    assert output.code == 5
+    assert what in json.loads(output.stdout)["failure"]["reason"]
