@@ -24,10 +24,12 @@ TICK = 0.25  # seconds: what outlasts its patience is seen that soon
 NODES = 2.0  # seconds: how often nodes are asked whether they are ready, while pods on them are not
 SETTLE = 2.0  # seconds after Helm: until then the controllers may not have seen its change
 
+HOOK = re.compile(r"hook|BackoffLimitExceeded|(pre|post)-(install|upgrade|rollback)", re.IGNORECASE)  # and for a hook
 LATE = re.compile(r"timed out|deadline|timeout|not ready", re.IGNORECASE)  # Helm's words for it
 
 Waits = Callable[[str], None]
 Seen = Callable[[Snapshot], None]
+Kept = dict[tuple[str, str], tuple[str, list[str]]]  # (pod, container) of a hook that failed → its owner, its log
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def follow(
     busy, settled = True, started
     unready: Mapping[str, str] = {}
     asked = started
+    kept: Kept = {}
     try:
         for picture in look.looks(kube, goal.namespace, stop, TICK):
             now = time.monotonic()
@@ -123,7 +126,8 @@ def follow(
                 unready, asked = look.unready(kube, picture), now
             snapshot = replace(picture, unready=unready)
             seen(snapshot)
-            was_busy, busy = busy, _busy(kube, goal, applying)
+            _keep(kube, goal, snapshot, kept)
+            was_busy, busy = busy, _busy(kube, goal, applying, kept)
             if was_busy and not busy:
                 goal, settled = applied(goal), now + SETTLE
             verdict = _judge(snapshot, goal)
@@ -141,7 +145,7 @@ def follow(
             if busy or now < settled:
                 lasting = [problem for problem in lasting if _is_new(problem, goal)]
             if lasting:
-                raise _failed(kube, goal.namespace, lasting)
+                raise _failed(kube, goal.namespace, lasting, kept)
             lines_since = {line: lines_since.get(line, now) for line in verdict.lines}
             if verdict.ready:
                 held = f"all ok; what has no readiness probe must run for {goal.steady:.0f} s"
@@ -149,10 +153,21 @@ def follow(
             else:
                 waits(_waiting(verdict, lines_since, now))
             if now - started > goal.timeout:
-                raise _timed_out(kube, goal, verdict, snapshot)
+                raise _timed_out(kube, goal, verdict, snapshot, kept)
     finally:
         stop.set()
     raise AssertionError("looks never ends by itself")
+
+
+def _keep(kube: Kube, goal: Goal, snapshot: Snapshot, kept: Kept) -> None:
+    """Reads the logs of hooks as soon as they fail: Helm may delete their pods in the next moment."""
+    for pod in snapshot.pods:
+        if {pod.owner, f"Pod/{pod.name}"}.isdisjoint(goal.watched) or f"Pod/{pod.name}" in goal.earlier:
+            continue
+        for container in pod.containers:
+            if container.exit_code and (pod.name, container.name) not in kept:
+                lines = log_tail(kube, goal.namespace, pod.name, container.name, previous=False)
+                kept[pod.name, container.name] = pod.owner or f"Pod/{pod.name}", lines
 
 
 def earlier(seen: Snapshot) -> frozenset[str]:
@@ -186,7 +201,7 @@ def _leads_nowhere(lost: services.Lost) -> Problem:
     return Problem(what, lost.name, what, f"Service {lost.name}", lost.why, SERVICE_GRACE, hint=hint)
 
 
-def _busy(kube: Kube, goal: Goal, applying: Callable[[], bool]) -> bool:
+def _busy(kube: Kube, goal: Goal, applying: Callable[[], bool], kept: Kept) -> bool:
     """Whether Helm is at work. When it failed, the cause that the cluster shows is better than Helm's own words."""
     try:
         return applying()
@@ -195,11 +210,22 @@ def _busy(kube: Kube, goal: Goal, applying: Callable[[], bool]) -> bool:
         problems = _judge(seen, goal).problems
         at_once = [problem for problem in problems if problem.patience == 0 and _is_new(problem, goal)]
         if at_once:
-            raise _failed(kube, goal.namespace, at_once) from None
+            raise _failed(kube, goal.namespace, at_once, kept) from None
         hanging = _hanging(seen, goal)
         if hanging and LATE.search(failure.why):
             raise _hangs(kube, goal, seen, hanging[0]) from None
+        if kept and HOOK.search(failure.why):
+            raise _deleted(failure, kept) from None
         raise
+
+
+def _deleted(failure: Failure, kept: Kept) -> StepFailed:
+    """A hook that failed and that Helm has deleted, with what was read of it in time."""
+    (pod, container), (owner, lines) = list(kept.items())[-1]
+    told = diagnose.explain(lines)
+    why = f'{told.cause or failure.why}: "{told.line}"' if told.line else failure.why
+    where, todo = f"pod {pod}, container {container}, which Helm deleted", told.hint or failure.next
+    return StepFailed(f"{owner} failed", where=where, why=why, next=todo)
 
 
 def _hanging(seen: Snapshot, goal: Goal) -> list[Job]:
@@ -252,11 +278,11 @@ def _waiting(verdict: Verdict, since: dict[tuple[str, str], float], now: float) 
 Explained = tuple[Problem, diagnose.Explained]
 
 
-def _failed(kube: Kube, namespace: str, problems: Iterable[Problem]) -> RolloutFailed | StepFailed:
+def _failed(kube: Kube, namespace: str, problems: Iterable[Problem], kept: Kept) -> RolloutFailed | StepFailed:
     """The cause that the most components share, with the log line that explains it; other causes come after it."""
     by_cause: dict[str, list[Explained]] = {}
     for problem in problems:
-        told = _explain(kube, namespace, problem)
+        told = _explain(kube, namespace, problem, kept)
         by_cause.setdefault(_cause(problem, told), []).append((problem, told))
     groups = sorted(by_cause.values(), key=lambda group: (bool(group[0][1].cause), len(group)), reverse=True)
     (problem, told), same = groups[0][0], sorted({other.component for other, _ in groups[0]})
@@ -293,9 +319,11 @@ def _shortened(names: Sequence[str]) -> str:
     return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
 
 
-def _explain(kube: Kube, namespace: str, problem: Problem) -> diagnose.Explained:
+def _explain(kube: Kube, namespace: str, problem: Problem, kept: Kept) -> diagnose.Explained:
     if not problem.container:
         return diagnose.Explained("")
+    if lines := kept.get((problem.pod, problem.container), ("", []))[1]:
+        return diagnose.explain(lines)
     return diagnose.explain(log_tail(kube, namespace, problem.pod, problem.container, previous=problem.previous))
 
 
@@ -338,10 +366,10 @@ def tails(kube: Kube, seen: Snapshot, component: str = "", most: int = 6) -> tup
     return tuple(tail for tail in found if tail.lines)
 
 
-def _timed_out(kube: Kube, goal: Goal, verdict: Verdict, seen: Snapshot) -> RolloutFailed | StepFailed:
+def _timed_out(kube: Kube, goal: Goal, verdict: Verdict, seen: Snapshot, kept: Kept) -> RolloutFailed | StepFailed:
     """What was waited for to the end, and the newest warning about it."""
     if verdict.problems:
-        return _failed(kube, goal.namespace, verdict.problems)
+        return _failed(kube, goal.namespace, verdict.problems, kept)
     hanging = _hanging(seen, goal)
     if hanging:
         return _hangs(kube, goal, seen, hanging[0])

@@ -411,3 +411,39 @@ def test_who_may_not_see_nodes_waits_on(api: FakeApi, tmp_path: Path, monkeypatc
     monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, timeout=1.0))
     with pytest.raises(RolloutFailed, match="its containers are being made"):
         follow(api, tmp_path)
+
+
+def test_a_hook_that_helm_deleted_is_named_by_what_was_read_of_it_in_time(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = pod({"terminated": {"exitCode": 1}})
+    one["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "once", "controller": True}]
+    api.answers[f"GET {PODS}"] = listed(one)
+    logs = iter([(200, "start\nError: the hook has no luck\n")])
+    api.answers[f"GET {PODS}/app-1-x/log"] = lambda _: next(logs, (404, {"message": "gone"}))
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, watched=("Job/once",)))
+
+    def failed() -> bool:
+        raise StepFailed("helm could not apply", why="failed pre-install: job once failed: BackoffLimitExceeded")
+
+    with pytest.raises(StepFailed) as told:
+        follow(api, tmp_path, failed)
+    assert told.value.what == "Job/once failed"
+    assert "app-1-x" in told.value.where
+    assert "the hook has no luck" in told.value.why
+
+
+def test_a_pod_of_an_earlier_hook_says_nothing_of_this_run(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = pod({"terminated": {"exitCode": 1}})
+    one["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "once", "controller": True}]
+    api.answers[f"GET {PODS}"] = listed(one)
+    earlier = frozenset({"Pod/app-1-x"})
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, watched=("Job/once",), earlier=earlier))
+
+    def failed() -> bool:
+        raise StepFailed("helm could not apply", why="failed pre-install: the server said no")
+
+    with pytest.raises(StepFailed, match="helm could not apply"):
+        follow(api, tmp_path, failed)
