@@ -16,7 +16,7 @@ Object = dict[str, Any]
 OURS = images.references()
 BACKEND, POSTGRES, TEMPORAL = OURS["backend"], OURS["postgres"], OURS["temporal-server"]
 SERVE = "import http.server as h; h.test(h.SimpleHTTPRequestHandler, port=8080)"
-WAITS = 12.0  # seconds of --timeout for what is waited for to the end
+WAITS = 20.0  # seconds of --timeout for what is waited for to the end
 
 
 @dataclass(frozen=True)
@@ -155,10 +155,12 @@ exec postgres -D /tmp/data -c unix_socket_directories=/tmp -c 'listen_addresses=
 
 
 def client(password: str) -> Object:
-    """An app that asks the database at `db` one thing, with a password, once it is there."""
-    script = "until pg_isready -q -h db; do sleep 0.2; done; exec psql -h db -U postgres -c 'SELECT 1'"
+    """An app that asks the database at `db` one thing, with a password; it is ready when it was answered."""
+    asks = "psql -h db -U postgres -c 'SELECT 1' && : >/tmp/answered && sleep 600"
     env = [{"name": "PGPASSWORD", "value": password}, {"name": "PGCONNECT_TIMEOUT", "value": "5"}]
-    return app(image=POSTGRES, command=shell(script), env=env)
+    probe = {"exec": {"command": shell("[ -e /tmp/answered ]")}, "periodSeconds": 1}
+    script = f"until pg_isready -q -h db; do sleep 0.2; done; {asks}"
+    return app(image=POSTGRES, command=shell(script), env=env, readinessProbe=probe)
 
 
 def temporal(config: str) -> tuple[Object, Object]:

@@ -40,7 +40,7 @@ STALLED = f"127.0.0.1:{STALLED_PORT}/stalled:1"
 
 PROBE = {"tcpSocket": {"port": 9999}, "periodSeconds": 1}
 CPU, MEMORY = requests(cpu="500"), requests(memory="9Ti")
-LIMITS: Object = {"limits": {"cpu": "2"}}
+LIMITS: Object = {"limits": {"cpu": "200m"}}
 SMALL: Object = {"limits": {"memory": "64Mi"}}
 PORT: Object = {"ports": [{"containerPort": 8080, "hostPort": CLASHING_PORT}]}
 SLEEPS = "import time; time.sleep(600)"

@@ -232,11 +232,13 @@ def table(record: Mapping[str, Any]) -> str:
     rows = record["rows"]
     lines = ["| fault | class | devenv | named | helm | named |", "|---|---|---|---|---|---|"]
     for row in rows:
-        cells = [f"{row[side]['seconds']:.1f} s | {_yes(row[side]['named'])}" for side in ("devenv", "helm")]
+        cells = [_cells(row[side]) for side in ("devenv", "helm")]
         lines.append(f"| {row['fault']} | {row['class']} | {' | '.join(cells)} |")
     named = {side: sum(row[side]["named"] for row in rows) for side in ("devenv", "helm")}
     return "\n".join([*lines, "", f"Of {len(rows)}, devenv named {named['devenv']}, helm {named['helm']}."])
 
 
-def _yes(named: bool) -> str:
-    return "yes" if named else "no"
+def _cells(seen: Mapping[str, Any]) -> str:
+    """Seconds, and a success where there was none; whether the cause was named."""
+    taken = "" if seen["exitCode"] else ", exit code 0"
+    return f"{seen['seconds']:.1f} s{taken} | {'yes' if seen['named'] else 'no'}"

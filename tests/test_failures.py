@@ -17,10 +17,11 @@ from tests.test_schemas import validate
 
 OURS = Seen(5, 11.04, "…", True, {"reason": "Deployment/app gets no image"}, 1.26)
 HELMS = Seen(1, 60.2, "context deadline exceeded", False)
+CONTENT = Seen(0, 7.0, "STATUS: deployed", False)
 
 
 def record() -> dict[str, Any]:
-    rows = [failures.record(name, OURS, HELMS) for name in ("a wrong image", "a missing Secret")]
+    rows = [failures.record("a wrong image", OURS, HELMS), failures.record("a crash at start", OURS, CONTENT)]
     rest = {key: bench_record()[key] for key in ("machine", "versions")}
     return {"schema": "devenv/bench-failures/v1", **rest, "helmTimeout": 60.0, "rows": rows}
 
@@ -34,7 +35,7 @@ def test_the_table_says_of_both_how_long_it_took_and_whether_the_cause_was_named
         "| fault | class | devenv | named | helm | named |",
         "|---|---|---|---|---|---|",
         "| a wrong image | after 20 s | 11.0 s | yes | 60.2 s | no |",
-        "| a missing Secret | at once | 11.0 s | yes | 60.2 s | no |",
+        "| a crash at start | at once | 11.0 s | yes | 7.0 s, exit code 0 | no |",
         "",
         "Of 2, devenv named 2, helm 0.",
     ]
