@@ -284,7 +284,8 @@ def components(deployed: Deployed | None, seen: Snapshot, now: float) -> Answers
     wanted = deployed.titles("Deployment", "StatefulSet", "DaemonSet")
     verdict = health.judge(seen, wanted, [])
     for problem in verdict.problems:
-        yield Answer(FAIL, f"{problem.what}: {problem.why}", problem.hint or f"inv logs {problem.component}")
+        todo = problem.hint or diagnose.mend(problem.why) or f"inv logs {problem.component}"
+        yield Answer(FAIL, f"{problem.what}: {problem.why}", todo)
     named = {problem.component for problem in verdict.problems}
     rests = _resting(deployed, seen)
     for name in rests:

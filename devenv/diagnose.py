@@ -151,6 +151,39 @@ KNOWN = tuple(
     )
 )
 
+ADDS = "--from-literal=KEY=…"
+# What Kubernetes says, and what to do about it; \1 is what the pattern found.
+MENDS = tuple(
+    (re.compile(pattern), hint)
+    for pattern, hint in (
+        (
+            r'secret "([^"]+)" not found',
+            rf"mend the name, or: inv kubectl -- create secret generic \1 {ADDS}",
+        ),
+        (
+            r'configmap "([^"]+)" not found',
+            rf"mend the name, or: inv kubectl -- create configmap \1 {ADDS}",
+        ),
+        (r"couldn't find key (\S+) in (?:Secret|ConfigMap)", r"mend the key's name, or add \1"),
+        (r"storageclass\S* \"[^\"]*\" not found", "inv kubectl -- get storageclass   (those that there are)"),
+        (r"exceeded quota: ([^, ]+)", r"inv kubectl -- describe resourcequota \1"),
+        (r"(?:maximum|minimum) .* per (?:Container|Pod)", "inv kubectl -- describe limitrange"),
+        (
+            r"violates PodSecurity",
+            "mend the pod's securityContext, or the namespace's label pod-security.kubernetes.io/enforce",
+        ),
+        (
+            r"failed calling webhook \"([^\"]+)\"",
+            r"bring back what serves the webhook \1, or delete its configuration",
+        ),
+        (r"executable file not found|no such file or directory", "mend the command, or the image"),
+        (r"OOMKilled", "raise its memory limit"),
+        (r"exceeds the limit", "raise the volume's sizeLimit, or write less"),
+        (r"nodes are available", "inv kubectl -- describe nodes   (or smaller requests)"),
+        (r"longer than specified deadline", "raise its activeDeadlineSeconds"),
+    )
+)
+
 LONGEST = 300  # characters of a line that are shown
 
 _ERROR = re.compile(r"error|fatal|panic|exception|failed|denied|refused|cannot|unable|no such", re.IGNORECASE)
@@ -175,6 +208,14 @@ def explain(lines: Sequence[str]) -> Explained:
                 return Explained(_around(text, found.start()), known.cause, known.hint)
     errors = [text for text in texts if _ERROR.search(text)]
     return Explained(_ends((errors or texts or [""])[-1]))
+
+
+def mend(why: str) -> str:
+    """What to do about what Kubernetes says; empty where that is not known."""
+    for pattern, hint in MENDS:
+        if found := pattern.search(why):
+            return found.expand(hint)
+    return ""
 
 
 def _joined(texts: Sequence[str]) -> list[str]:

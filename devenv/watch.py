@@ -292,7 +292,7 @@ def _failed(kube: Kube, namespace: str, problems: Iterable[Problem], kept: Kept)
         problem.what + (f" (so do {_shortened(same)})" if same else ""),
         where=problem.where,
         why="; ".join([_why(problem, told), *(f"also: {_one(group)}" for group in groups[1:4])]),
-        next=told.hint or problem.hint or f"inv logs {problem.component}",
+        next=told.hint or problem.hint or diagnose.mend(problem.why) or f"inv logs {problem.component}",
     )
 
 

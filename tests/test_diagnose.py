@@ -95,3 +95,21 @@ def test_of_a_long_line_the_part_that_explains_is_shown() -> None:
 def test_a_line_that_ends_with_a_colon_is_finished_by_the_next() -> None:
     told = diagnose.explain(["temporal-server: configuration: unmarshal errors:", "  line 2: cannot unmarshal `soon`"])
     assert told.line == "temporal-server: configuration: unmarshal errors: line 2: cannot unmarshal `soon`"
+
+
+MENDS = {
+    'secret "nope" not found': "mend the name, or: inv kubectl -- create secret generic nope --from-literal=KEY=…",
+    "couldn't find key a in Secret n/there": "mend the key's name, or add a",
+    'storageclass.storage.k8s.io "nope" not found': "inv kubectl -- get storageclass   (those that there are)",
+    'pods "x" is forbidden: exceeded quota: none, requested: pods=1': "inv kubectl -- describe resourcequota none",
+    "forbidden: maximum cpu usage per Container is 100m": "inv kubectl -- describe limitrange",
+    'failed calling webhook "down.test": no endpoints': "bring back what serves the webhook down.test, or delete its configuration",
+    "crashed 3 times, killed for using more memory than its limit (OOMKilled)": "raise its memory limit",
+    "0/1 nodes are available: 1 Insufficient cpu.": "inv kubectl -- describe nodes   (or smaller requests)",
+    "whatever else": "",
+}
+
+
+@pytest.mark.parametrize(("why", "hint"), MENDS.items(), ids=MENDS.keys())
+def test_what_kubernetes_says_is_mended_by(why: str, hint: str) -> None:
+    assert diagnose.mend(why) == hint
