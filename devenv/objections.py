@@ -178,7 +178,7 @@ def _wrong_schema(question: Question, name: str, section: Section) -> Objection 
     if version and known and databases.older(known, version):
         why = f"it has schema {version}, which a newer server brought; this one knows {known}"
         return Objection(f"database {name} is newer than the server", why, f"the newer server's image; or {ANOTHER}")
-    if version == "0.0" and section.of("begun"):
+    if version == "0.0" and section.of("begun") and not schema[0]["migrating"]:
         why = f"{schema[0]['tables']} tables and no version; Temporal's tool cannot go on, and no server ever ran on it"
         remake = f'DROP DATABASE "{name}"; CREATE DATABASE "{name}" OWNER "{question.env["PGUSER"]}"'
         return Objection(f"the first migration of database {name} was cut off", why, remake)

@@ -178,7 +178,10 @@ SELECT json_build_object('of', 'schema',
   'version', coalesce(max(curr_version) FILTER (WHERE db_name = current_database()), ''),
   'other', max(db_name) FILTER (WHERE db_name <> current_database()),
   'mark', coalesce(obj_description(to_regclass('schema_version'), 'pg_class'), ''),
-  'tables', (SELECT count(*) FROM pg_tables WHERE schemaname = 'public'))
+  'tables', (SELECT count(*) FROM pg_tables WHERE schemaname = 'public'),
+  'migrating', EXISTS (SELECT FROM pg_locks WHERE locktype = 'advisory' AND granted
+    AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
+    AND (classid::bigint << 32 | objid::bigint) = hashtext('temporal-schema-setup')))
 FROM schema_version WHERE version_partition = 0;
 \\endif
 \\if :begun

@@ -163,7 +163,7 @@ def good(server: dict[str, Any] | None = None, databases: list[Any] | None = Non
 
 
 def schema(version: str, **more: Any) -> dict[str, Any]:
-    return {"of": "schema", "version": version, "other": None, "mark": "", "tables": 2, **more}
+    return {"of": "schema", "version": version, "other": None, "mark": "", "tables": 2, "migrating": False, **more}
 
 
 def inside(store: list[Any], visibility: list[Any] | None = None) -> str:
@@ -191,6 +191,7 @@ SERVES: dict[str, str] = {
     "just enough connections": good({"limit": 68}),
     "an older schema, to be migrated": inside([schema("1.9")], [schema("1.2")]),
     "a schema that was set up and no more": inside([schema("0.0")]),
+    "a first migration that is under way": inside([schema("0.0", tables=12, migrating=True), {"of": "begun"}]),
     "a first migration that can go on": inside([schema("0.0", tables=9)]),
     "as many shards as it was begun with": inside([schema("1.19"), {"of": "recorded", "shards": 4}]),
     "our own servers work there, marked at a table": inside([schema("1.19", mark=OURS), LIVE]),
