@@ -38,6 +38,9 @@ def fold(lives: Iterable[Life], seen: Snapshot, now: str) -> tuple[Life, ...]:
 def _grown(before: Life | None, pod: Pod) -> Life:
     main = [container for container in pod.containers if not container.init]
     old = before or Life(pod.name, pod.component, pod.created)
+    state, restarts = _state(pod), sum(container.restarts for container in pod.containers)
+    if (old.state, old.restarts, old.ended) == ("ready", restarts, "") and state == "ready":
+        return old  # nothing new: so it is with most pods in most snapshots
     over = bool(main) and pod.phase in ("Succeeded", "Failed")
     return replace(
         old,
@@ -45,8 +48,8 @@ def _grown(before: Life | None, pod: Pod) -> Life:
         started=old.started or min((container.started for container in main if container.started), default=""),
         ready=old.ready or pod.ready_since,
         ended=max((container.ended for container in main), default="") if over else "",
-        restarts=sum(container.restarts for container in pod.containers),
-        state=_state(pod),
+        restarts=restarts,
+        state=state,
     )
 
 
