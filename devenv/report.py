@@ -197,7 +197,16 @@ class Screen:
 
     def _failure_row(self, name: str, text: str) -> None:
         style = {"what": "bold red", "next": "bold"}.get(name, "")
-        self._print((f"  {name:<{NAME - 2}}", "dim"), (text, style))
+        for place, line in enumerate(self._wrapped(name, text)):
+            self._print((f"  {name:<{NAME - 2}}" if place == 0 else " " * NAME, "dim"), (line, style))
+
+    def _wrapped(self, name: str, text: str) -> list[str]:
+        """On a terminal a long row goes on below itself; what is to be pasted stays in one piece."""
+        import textwrap
+
+        if self.plain or name == "next":
+            return [text]
+        return textwrap.wrap(text, self.width - NAME, break_on_hyphens=False) or [""]
 
     def _row(self, name: str, text: str, took: float, style: str) -> None:
         text = redacted(text, self.secrets)

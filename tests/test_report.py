@@ -88,6 +88,30 @@ def test_a_failure_is_told_in_four_lines_without_secrets() -> None:
     ]
 
 
+class Terminal(io.StringIO):
+    """A terminal of 80 columns."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_on_a_terminal_a_long_reason_goes_on_below_itself_and_a_command_stays_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", "dumb")
+    stream = Terminal()
+    screen = Screen(plain=False, color=False, stream=stream)
+    command = "inv kubectl -- create secret generic nope " + "--from-literal=KEY=value " * 3
+    screen.failure(RolloutFailed("it broke", why="a long story " * 10, next=command.strip()))
+    lines = [line.rstrip() for line in stream.getvalue().splitlines()]
+    assert lines[0] == "  what    it broke"
+    assert lines[1].startswith("  why     a long story")
+    assert lines[2].startswith("          ")
+    assert max(len(line) for line in lines[:-1]) <= 80
+    assert lines[-1] == f"  next    {command.strip()}"
+
+
 def test_a_failed_step_says_so() -> None:
     screen, stream = plain()
     with pytest.raises(RolloutFailed), screen.stage("rollout"):
