@@ -304,7 +304,8 @@ def _unbound(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> list[P
         why = events[-1].message if events else "no volume was made for it yet"
         patience = AT_ONCE if NO_CLASS.search(why) else PENDING_CLAIM_GRACE
         where = f"PersistentVolumeClaim {claim.name}, class {claim.storage_class or '(default)'}"
-        found.append(Problem(f"{claim.name} unbound", component, f"{owner} has no volume", where, why, patience))
+        what, about = f"{owner} has no volume", f"PersistentVolumeClaim/{claim.name}"
+        found.append(Problem(f"{claim.name} unbound", component, what, where, why, patience, about=about))
     return found
 
 

@@ -350,3 +350,10 @@ def test_a_hook_that_is_a_pod_of_its_own_is_judged_like_a_job(
     seen = picture(pod(container(**state), name="before", owner="", **phase), workloads=())
     problems = health.judge(seen, [], [], ["Pod/before"]).problems
     assert [(one.why, one.patience, one.before_rollout) for one in problems] == ([(why, 0.0, True)] if why else [])
+
+
+def test_a_claim_without_a_volume_is_told_by_name_so_that_a_new_one_fails_while_helm_still_applies() -> None:
+    claim = Claim("data", "Pending", "fast")
+    told = warning("PersistentVolumeClaim/data", "ProvisioningFailed", 'storageclass.storage.k8s.io "fast" not found')
+    [problem] = judge(picture(pod(claims=("data",)), claims=(claim,), events=(told,))).problems
+    assert problem.about == "PersistentVolumeClaim/data"
