@@ -29,7 +29,8 @@ NAME = re.compile(r"\d{8}-\d{6}-[-a-z0-9.]+")
 def saw(screen: Screen, snapshot: Snapshot) -> None:
     """Notes the pods of one more snapshot, and keeps the last one: what is in trouble there has logs."""
     now = datetime.now(UTC).isoformat(timespec="seconds")
-    screen.tell(pods=timeline.fold(screen.facts.get("pods", ()), snapshot, now), last=snapshot)
+    lives = timeline.fold(screen.facts.get("pods", ()), snapshot, now, screen.facts.get("last"))
+    screen.tell(pods=lives, last=snapshot)
 
 
 def worth(told: Iterable[Told], failure: Failure | None) -> bool:

@@ -26,21 +26,23 @@ class Life:
     state: str = ""
 
 
-def fold(lives: Iterable[Life], seen: Snapshot, now: str) -> tuple[Life, ...]:
-    """The lives after one more snapshot: what once was true stays, even when a container starts anew."""
+def fold(lives: Iterable[Life], seen: Snapshot, now: str, before: Snapshot | None = None) -> tuple[Life, ...]:
+    """The lives after one more snapshot: what once was true stays, even when a container starts anew.
+
+    `before` is the snapshot before this one: a record that is still the same one has nothing new.
+    """
     known = {life.name: life for life in lives}
     there = {pod.name for pod in seen.pods}
+    same = {pod.name: pod for pod in before.pods} if before else {}
     for pod in seen.pods:
-        known[pod.name] = _grown(known.get(pod.name), pod)
+        if pod is not same.get(pod.name) or pod.name not in known:
+            known[pod.name] = _grown(known.get(pod.name), pod)
     return tuple(life if life.name in there or life.ended else replace(life, ended=now) for life in known.values())
 
 
 def _grown(before: Life | None, pod: Pod) -> Life:
     main = [container for container in pod.containers if not container.init]
     old = before or Life(pod.name, pod.component, pod.created)
-    state, restarts = _state(pod), sum(container.restarts for container in pod.containers)
-    if (old.state, old.restarts, old.ended) == ("ready", restarts, "") and state == "ready":
-        return old  # nothing new: so it is with most pods in most snapshots
     over = bool(main) and pod.phase in ("Succeeded", "Failed")
     return replace(
         old,
@@ -48,8 +50,8 @@ def _grown(before: Life | None, pod: Pod) -> Life:
         started=old.started or min((container.started for container in main if container.started), default=""),
         ready=old.ready or pod.ready_since,
         ended=max((container.ended for container in main), default="") if over else "",
-        restarts=restarts,
-        state=state,
+        restarts=sum(container.restarts for container in pod.containers),
+        state=_state(pod),
     )
 
 

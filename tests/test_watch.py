@@ -47,6 +47,22 @@ def pod(state: dict[str, Any], restarts: int = 0) -> dict[str, Any]:
     return {"metadata": meta, "spec": {}, "status": {"phase": "Running", "containerStatuses": [container]}}
 
 
+@pytest.mark.parametrize(("count", "asked"), [(2, 2), (4, 1)])
+def test_several_nodes_on_which_pods_wait_are_asked_for_together(
+    api: FakeApi, tmp_path: Path, count: int, asked: int
+) -> None:
+    def node(nth: int) -> dict[str, Any]:
+        ready = {"type": "Ready", "status": "True" if nth else "Unknown", "message": "no word from it"}
+        return {"metadata": {"name": f"node-{nth}"}, "status": {"conditions": [ready]}}
+
+    api.answers["GET /api/v1/nodes"] = (200, {"items": [node(nth) for nth in range(9)]})
+    api.answers |= {f"GET /api/v1/nodes/node-{nth}": (200, node(nth)) for nth in range(9)}
+    waiting = [look.pod({**pod({}), "spec": {"nodeName": f"node-{nth}"}}) for nth in range(count)]
+    snapshot = Snapshot("n", pods=tuple(waiting))
+    assert look.unready(Kube(api.kubeconfig(tmp_path), "fake"), snapshot) == {"node-0": "no word from it"}
+    assert len(api.asked) == asked
+
+
 def test_changes_that_never_cease_do_not_put_off_the_next_picture(monkeypatch: pytest.MonkeyPatch) -> None:
     def ceaseless(_: Any, row: Any, __: str, stop: threading.Event, changes: Any) -> None:
         changes.put((row[1], "reset", "", {}))
