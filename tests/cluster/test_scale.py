@@ -22,6 +22,7 @@ from tests.conftest import measured
 
 pytestmark = [
     pytest.mark.cluster,
+    pytest.mark.long,
     pytest.mark.skipif(
         sys.platform != "linux" or os.geteuid() != 0, reason="the embedded cluster needs Linux and root"
     ),
@@ -29,7 +30,9 @@ pytestmark = [
 
 NAME = os.environ.get("DEVENV_TEST_SCALE_CLUSTER", f"scale-{os.getpid()}")
 WORKLOADS, REPLICAS = 100, 10
-MOST_CPU, MOST_MEMORY = 3.0, 200e6  # seconds, bytes
+MOST_MEMORY = 200e6  # bytes
+# Seconds. In an update each pod is made and another one deleted: twice the news, and twice the work of reading it.
+MOST_CPU = {"first": 3.0, "second": 6.5}
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +61,7 @@ def kubectl(*words: str) -> str:
 
 
 def test_a_redeploy_of_a_thousand_pods_costs_our_process_little(chart: Path) -> None:
-    for text in ("first", "second"):
+    for text, most in MOST_CPU.items():
         cost = scale.measure(argv(chart, "scale", "redeploy", "--set", f"text={text}"), {"ENABLE_TEMPORAL": "false"})
         measured.append(
             f"1,000 simulated pods, {text} redeploy: {cost.seconds:.1f} s, CPU of our process {cost.cpu:.2f} s,"
@@ -67,7 +70,7 @@ def test_a_redeploy_of_a_thousand_pods_costs_our_process_little(chart: Path) -> 
         print(measured[-1], cost.output.stdout, cost.output.stderr, sep="\n")
         assert cost.output.code == 0
         assert "100 of 100 ok" in cost.output.stdout + cost.output.stderr
-        assert cost.cpu <= MOST_CPU
+        assert cost.cpu <= most
         assert cost.memory <= MOST_MEMORY
     pods = json.loads(kubectl("get", "pods", "--namespace", "scale", "--output", "json"))["items"]
     running = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
