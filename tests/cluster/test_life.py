@@ -31,6 +31,7 @@ from tests.cluster.conftest import PROJECT
 
 pytestmark = [
     pytest.mark.cluster,
+    pytest.mark.long,
     pytest.mark.skipif(
         sys.platform != "linux" or os.geteuid() != 0, reason="the embedded cluster needs Linux and root"
     ),

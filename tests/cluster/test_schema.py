@@ -217,6 +217,7 @@ def schema_pods(env: Environment) -> list[str]:
     return env.kubectl("get", "pods", "-l", "app.kubernetes.io/component=schema", "-o", "name").split()
 
 
+@pytest.mark.long
 def test_the_migration_of_a_killed_run_is_not_cut_off_by_the_next_nor_do_two_migrate_at_once(
     env: Environment, server: Server
 ) -> None:
@@ -250,6 +251,7 @@ def cut_off(env: Environment, server: Server, name: str) -> None:
     server.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}';")
 
 
+@pytest.mark.long
 def test_a_first_migration_that_was_cut_off_is_named_with_what_mends_it(env: Environment, server: Server) -> None:
     empty(server, "cut")
     blocked(server, "cut", "app")
@@ -265,6 +267,7 @@ def test_a_first_migration_that_was_cut_off_is_named_with_what_mends_it(env: Env
     assert env.inv("destroy").code == 0
 
 
+@pytest.mark.long
 def test_in_a_database_of_our_own_it_is_mended_by_itself(make_environment: Callable[[str], Environment]) -> None:
     env = make_environment("mended")
     assert env.inv("redeploy", temporal=False).code == 0

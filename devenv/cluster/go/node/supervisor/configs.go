@@ -129,7 +129,6 @@ func kubeletConfig(s Settings) map[string]any {
 		"nodeStatusReportFrequency":      "5m",
 		"nodeStatusUpdateFrequency":      "30s",
 		"nodeLeaseDurationSeconds":       120, // renewed after a quarter of it
-		"volumeStatsAggPeriod":           "-1s",
 		"featureGates":                   m{"DynamicResourceAllocation": false},
 		"enableProfilingHandler":         false,
 		"enableDebugFlagsHandler":        false,
