@@ -12,7 +12,7 @@ from devenv.report import Screen
 SIDE_BY_SIDE = ("-n", "6", "-q", "--ignore", "tests/cluster")  # more than there are cores: many wait for something
 RINGS_1_AND_2 = ("-m", "not real", *SIDE_BY_SIDE)
 WITHOUT_CLUSTER = SIDE_BY_SIDE
-WITH_CLUSTER = ("-n", "4", "--dist", "loadfile", "-v", "--durations", "15")
+WITH_CLUSTER = ("-n", "3", "--dist", "loadfile", "-v", "--durations", "15")
 RING_3 = ("-m", "cluster and not long", *WITH_CLUSTER)
 LONG = ("-m", "long", "-v", "--durations", "15")  # one after the other: some compare the machine before and after
 

@@ -69,6 +69,7 @@ def _configured(cluster: Entry, user: Entry) -> Any:
     configuration.tls_server_name = cluster.get("tls-server-name")
     if cluster.get("proxy-url"):
         configuration.proxy = str(cluster["proxy-url"])
+        configuration.no_proxy = ""  # NO_PROXY is for HTTPS_PROXY: a proxy-url counts for every host, as in client-go
     if configuration.host.startswith("https"):
         trusted = _pem(cluster, "certificate-authority")
         configuration.ca_cert_data = trusted.decode() if trusted else None

@@ -78,7 +78,10 @@ def test_a_server_that_wants_tls_is_named(reach: Reach, own: dict[str, Any]) -> 
     assert "wants TLS" in refused(reach, cluster=plain).what
 
 
-def test_a_proxy_that_does_not_answer_is_named(reach: Reach, own: dict[str, Any]) -> None:
+def test_a_proxy_that_does_not_answer_is_named(
+    reach: Reach, own: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")  # it is for HTTPS_PROXY; a proxy-url counts for every host
     failure = refused(reach, cluster={**own["cluster"], "proxy-url": "http://me:hunter22@127.0.0.1:9"})
     assert (failure.what, failure.where) == ("the proxy of context kind-x does not answer", "proxy 127.0.0.1:9")
     assert "hunter22" not in str(failure.record())
