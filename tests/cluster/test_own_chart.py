@@ -255,6 +255,7 @@ def test_all_tasks_work_on_a_chart_of_a_repository(
     assert inv("values", "--set", "text=x")["values"]["text"] == "x"
     assert env.inv("helm", "--", "test", "backend", temporal=False).code == 0
     assert inv("destroy")["removed"]
+    env.kubectl("wait", "--for=delete", "pods", "--all", "--timeout=60s")  # what a rollback replaced may still end
     assert env.kubectl("get", "deployments,services,pods,jobs", "-o", "name").split() == []
 
 
