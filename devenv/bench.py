@@ -148,9 +148,9 @@ def _run(bench: Bench, side: str, namespace: str, sets: Sequence[str]) -> tuple[
         words = [word for text in (*bench.flags.sets, *sets) for word in ("--set", text)]
         profile = ["--profile", bench.mine.desired.profile]
         argv: list[str | Path] = [sys.executable, paths.PROJECT / "tasks.py", "redeploy", *own, *profile, *words]
-        started = time.monotonic()
+        started, began = time.monotonic(), time.time()
         _must(shell.run(argv), "redeploy")
-        return time.monotonic() - started, _proof_seconds(namespace, time.time() - (time.monotonic() - started))
+        return time.monotonic() - started, _proof_seconds(namespace, began)
     composed = _described(replace(bench.flags, sets=(*bench.flags.sets, *sets)), namespace).desired
     words = ["upgrade", composed.release, composed.chart, "--install", "--wait", "--values", "-"]
     words += ["--timeout", f"{composed.timeouts['rollout']:.0f}s"]
@@ -178,19 +178,18 @@ def _from_nothing(bench: Bench, first: str) -> list[Measure]:
     proofs, after = [], []
     kube = bench.session.kube
     with bench.screen.stage("bench") as stage:
-        for number in range(bench.rounds):
-            for side in SIDES if number % 2 == 0 else reversed(SIDES):
-                stage.waits(f"empty namespace: round {number + 1} of {bench.rounds}, {side}")
-                namespace = f"{first}-{side}-{number}"
-                with _namespaces(bench.session, [namespace], None):
-                    _prepare(bench, side, first, namespace)
-                    with _ready(kube, namespace) as ready:
-                        took, proof = _run(bench, side, namespace, ())
-                        ended = time.monotonic()
-                    seconds[side].append(took)
-                    if side == "devenv":
-                        proofs.append(proof)
-                        after.append(max(0.0, ended - ready[-1] - proof))
+        for number, side in _turns(bench.rounds):
+            stage.waits(f"empty namespace: round {number + 1} of {bench.rounds}, {side}")
+            namespace = f"{first}-{side}-{number}"
+            with _namespaces(bench.session, [namespace], None):
+                _prepare(bench, side, first, namespace)
+                with _ready(kube, namespace) as ready:
+                    took, proof = _run(bench, side, namespace, ())
+                    ended = time.monotonic()
+                seconds[side].append(took)
+                if side == "devenv":
+                    proofs.append(proof)
+                    after.append(max(0.0, ended - ready[-1] - proof))
         whole = Measure("empty namespace to ready", tuple(seconds["devenv"]), tuple(seconds["helm"]), tuple(proofs))
         stage.says(_told(whole))
     return [whole, Measure("from the last pod's Ready to the end", tuple(after))]
@@ -230,17 +229,22 @@ def _proof_seconds(namespace: str, since: float) -> float:
     return float(sum(stage["seconds"] for stage in stages if stage["name"] == "proof"))
 
 
+def _turns(rounds: int) -> Iterator[tuple[int, str]]:
+    """Both sides in each round, in turns first."""
+    for number in range(rounds):
+        yield from ((number, side) for side in (SIDES if number % 2 == 0 else reversed(SIDES)))
+
+
 def _pairs(bench: Bench, name: str, names: Mapping[str, str], sets: Callable[[int], Sequence[str]]) -> Measure:
     """Both sides in each round, in turns first."""
     seconds: dict[str, list[float]] = {side: [] for side in SIDES}
     proofs: list[float] = []
     with bench.screen.stage("bench") as stage:
-        for number in range(bench.rounds):
+        for number, side in _turns(bench.rounds):
             stage.waits(f"{name}: round {number + 1} of {bench.rounds}")
-            for side in SIDES if number % 2 == 0 else reversed(SIDES):
-                took, proof = _run(bench, side, names[side], sets(number))
-                seconds[side].append(took)
-                proofs += [proof] if side == "devenv" else []
+            took, proof = _run(bench, side, names[side], sets(number))
+            seconds[side].append(took)
+            proofs += [proof] if side == "devenv" else []
         measure = Measure(name, tuple(seconds["devenv"]), tuple(seconds["helm"]), tuple(proofs) if any(proofs) else ())
         stage.says(_told(measure))
     return measure
