@@ -6,6 +6,7 @@ On another than the default one where DEVENV_TEST_CLUSTER names it.
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -38,6 +39,16 @@ def running() -> Any:
     return cluster
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Any:
+    """A test that failed shows what its environment looks like then, for it is gone soon."""
+    report = yield
+    if report.when == "call" and report.failed:
+        for one in {one for one in item.funcargs.values() if isinstance(one, Environment)}:  # type: ignore[attr-defined]
+            report.sections.append((f"the namespace {one.namespace} then", one.now()))
+    return report
+
+
 @dataclass(frozen=True)
 class Environment:
     """One namespace, and the command line bound to it."""
@@ -60,6 +71,35 @@ class Environment:
         output = shell.run(argv, stdin=stdin, env={"ENABLE_TEMPORAL": str(temporal), **env})
         print(f"$ inv {' '.join(words)}\n{output.stdout}{output.stderr}[{output.code}]")
         return output
+
+    def now(self) -> str:
+        """Its pods and events, and what the pods that are not ready say."""
+
+        def ask(*words: str) -> str:
+            output = shell.run(
+                [
+                    sys.executable,
+                    PROJECT / "tasks.py",
+                    "kubectl",
+                    "--context",
+                    CONTEXT,
+                    "--namespace",
+                    self.namespace,
+                    "--",
+                    *words,
+                ]
+            )
+            return output.stdout + output.stderr
+
+        pods = ask("get", "pods", "-o", "wide")
+        waiting = [
+            line.split()[0]
+            for line in pods.splitlines()[1:]
+            if re.search(r"\s(\d+)/(?!\1\s)\d+\s", line) and "Completed" not in line
+        ]
+        logs = [f"$ logs {name}\n{ask('logs', name, '--all-containers', '--tail=40')}" for name in waiting]
+        events = ask("get", "events", "--sort-by=.metadata.creationTimestamp").splitlines()[-40:]
+        return "\n".join([pods, *events, *logs])
 
     def kubectl(self, *words: str) -> str:
         output = self.inv("kubectl", "--", *words)
