@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,15 @@ def test_a_new_pod_is_followed_from_its_start_and_a_restarted_one_from_where_it_
     pictures = iter([listed(pod("a-1", "web")), listed(pod("a-1", "web"))])
     later = listed(pod("a-1", "web", restarts=1), pod("c-1", "web"))
     api.answers[f"GET {PODS}"] = lambda _: next(pictures, later)
-    api.answers[f"GET {PODS}/c-1/log"] = (200, "2026-01-01T00:00:09Z new\n")
+
+    def new(_: Any) -> tuple[int, str]:
+        """Says nothing before the restarted one was asked, too: the user has seen enough at this line."""
+        deadline = time.monotonic() + 20
+        while len(asked(api, "a-1")) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        return 200, "2026-01-01T00:00:09Z new\n"
+
+    api.answers[f"GET {PODS}/c-1/log"] = new
     monkeypatch.setattr(logs, "LOOK_AGAIN", 0.1)
     monkeypatch.setattr(logs, "_writer", lambda: ctrl_c_at("new"))
     logs.show(Kube(api.kubeconfig(tmp_path), "fake"), "n", "", follow=True, previous=False)
