@@ -115,7 +115,7 @@ def _guard(run: Callable[[Any], None], flags: Flags, kind: str) -> None:
 
 def _keep_report(screen: Any, kind: str, failure: Failure | None) -> None:
     """The tasks that change an environment leave a report of what they did."""
-    if kind in ("redeploy", "destroy"):
+    if kind in ("redeploy", "rollback", "destroy"):
         from devenv import runlog
 
         runlog.keep(screen, kind, failure, time.time())

@@ -221,6 +221,22 @@ def outside(asked: tuple[Question, str]) -> Answers:
             yield Answer(PASS, f"{name} {version} (needs {needs})")
 
 
+def dns(server: Sequence[Object], resolves: bool | None, embedded: str) -> Answers:
+    """`server`: the EndpointSlices of the cluster's DNS, none where it is not a Service named kube-dns; `resolves`:
+    whether a pod of the release finds a name that each cluster has, None where there is no pod to ask."""
+    mend = "inv cluster.status" if embedded else "kubectl --namespace kube-system get pods -l k8s-app=kube-dns"
+    serves = services.serve(server)
+    if resolves is False:
+        silent = ", and no pod of it is ready" if server and not serves else ""
+        yield Answer(FAIL, f"pods find no names: the cluster's DNS does not answer them{silent}", mend)
+    elif resolves:
+        yield Answer(PASS, "pods find names")
+    elif server and not serves:
+        yield Answer(FAIL, "no pod of the cluster's DNS is ready: pods find no names", mend)
+    elif server:
+        yield Answer(PASS, "the cluster's DNS is ready")
+
+
 def volumes(seen: Snapshot) -> Answers:
     for claim in seen.claims:
         if claim.phase == "Bound":

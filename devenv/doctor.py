@@ -28,6 +28,8 @@ from devenv.revisions import read as read_revision
 
 PATIENCE = 20.0  # seconds for any one reading
 RECENT = 300.0  # seconds of logs that are looked at
+RESOLVED = 8.0  # seconds: a resolver that gets no answer asks again after 5
+DNS = "k8s-app=kube-dns"  # CoreDNS of kubeadm, kind, k3s, and the managed ones
 ALIVE = 25  # seconds: a Temporal server writes its heartbeat every 10
 
 
@@ -193,6 +195,18 @@ def _own_database(read: Readings) -> Deployed | None:
     return deployed
 
 
+def _dns_server(read: Readings) -> list[Any]:
+    path, query = "/apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices", {"labelSelector": DNS}
+    return list(read.session.kube.get(path, query).get("items") or [])
+
+
+def _resolves(read: Readings) -> bool | None:
+    """Whether the database's pod finds the API server's name: psql is there, and says so where it does not."""
+    if not (read.desired.bundled and secret.running(read.of("namespace"), read.desired)):
+        return None
+    return secret.postgres(read.session, read.desired).finds("kubernetes.default.svc", timeout=RESOLVED)
+
+
 _MEMBERS = """SELECT json_build_object('role', role, 'address', rpc_address) FROM cluster_membership
 WHERE last_heartbeat > (now() AT TIME ZONE 'utc') - interval '{alive} seconds';"""
 
@@ -276,6 +290,9 @@ READS: dict[str, Reader] = {
     "settled": _settled,
     "external": _external,
     "outside": _outside,
+    "dns": _dns_server,
+    "resolves": _resolves,
+    "embedded": lambda read: read.session.target.embedded,
     "databases": _databases,
     "members": _members,
     "serving": _asks("operator", "cluster", "health"),
@@ -303,6 +320,7 @@ CHECKS: tuple[tuple[str, Callable[..., checks.Answers], tuple[str, ...]], ...] =
     ("nodes", checks.nodes, ("nodes",)),
     ("capacity", checks.room, ("nodes", "pods", "wanted", "namespace")),
     ("images", checks.images, ("wanted", "namespace", "nodes")),
+    ("dns", checks.dns, ("dns", "resolves", "embedded")),
     ("release", checks.release, ("desired", "deployed", "holder")),
     ("temporal", checks.switched, ("desired", "deployed")),
     ("plan", checks.as_planned, ("plan",)),
@@ -320,7 +338,7 @@ CHECKS: tuple[tuple[str, Callable[..., checks.Answers], tuple[str, ...]], ...] =
     ("jobs", checks.jobs, ("desired", "deployed", "namespace")),
     ("logs", checks.logs, ("logs",)),
 )
-OPTIONAL = frozenset({"deployed"})  # None is an answer; any other reading that is None makes a check not apply
+OPTIONAL = frozenset({"deployed", "resolves"})  # None is an answer of theirs; of another, its checks do not apply
 
 
 def examine(read: Readings) -> list[Finding]:

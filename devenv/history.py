@@ -7,16 +7,31 @@ stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
-from devenv import apply, database, databases, external, lease, look, proof, revisions, secret, watch
+from devenv import (
+    apply,
+    database,
+    databases,
+    external,
+    lease,
+    look,
+    objections,
+    probe,
+    proof,
+    revisions,
+    secret,
+    stages,
+    watch,
+)
 from devenv import plan as planning
 from devenv.clients import helm as helming
 from devenv.clients.kube import Object
 from devenv.databases import Database
 from devenv.environment import Environment, Session, reach
-from devenv.errors import Refused
-from devenv.model import Desired
+from devenv.errors import Refused, StepFailed
+from devenv.model import Desired, External
 from devenv.report import Screen
 from devenv.revisions import Revision
 
@@ -77,9 +92,9 @@ def rollback(environment: Environment, screen: Screen, wanted: str) -> dict[str,
         where = f"release {desired.release} in namespace {desired.namespace}"
         current, target = found[-1], revisions.choose(found, wanted, where)
         objects = helming.objects(target.manifest, desired.namespace)
-        kept = _refuse(environment, session, current, target, objects)
+        kept = _refuse(environment, session, screen, current, target, objects)
         screen.line(revisions.stays(kept))
-        _images(environment, session, screen, objects)
+        stages.images(environment, session, screen, objects, look.once(session.kube, desired.namespace))
         _apply(session, screen, desired, current, target, objects)
         proven = proof.prove(desired, session, screen, temporal=database.runs_temporal(desired, objects))
         secret.remember(session.kube, desired)
@@ -94,7 +109,12 @@ def rollback(environment: Environment, screen: Screen, wanted: str) -> dict[str,
 
 
 def _refuse(
-    environment: Environment, session: Session, current: Revision, target: Revision, objects: Sequence[Object]
+    environment: Environment,
+    session: Session,
+    screen: Screen,
+    current: Revision,
+    target: Revision,
+    objects: Sequence[Object],
 ) -> tuple[Database, ...]:
     """What speaks against it, found before anything is touched; the databases that stay as they are, where it can be
     seen."""
@@ -117,14 +137,15 @@ def _refuse(
     if secret.ours(desired) and target.database == "internal":
         internal = current.database == "internal"
         secret.refuse(secret.look(session, desired, snapshot, release=internal), desired, snapshot)
-    there: tuple[Database, ...] = ()
-    if desired.bundled and secret.running(snapshot, desired):
-        postgres = secret.postgres(session, desired)
-        _, there = databases.seen(postgres.run, databases.of(desired, objects))
-        objection = revisions.schema_objection(objects, there)
-        if objection:
-            raise Refused("the databases are older than that", where=where, why=objection, next="inv redeploy")
     external.refuse_without_copy(kube, desired, objects)
+    there: tuple[Database, ...] = ()
+    if target.database == "external":
+        there = _outside(session, desired, screen, target, objects)
+    elif target.database == "internal" and secret.running(snapshot, desired):
+        _, there = databases.seen(secret.postgres(session, desired).run, databases.of(desired, objects))
+    objection = revisions.schema_objection(objects, there)
+    if objection:
+        raise Refused("the databases are older than that", where=where, why=objection, next="inv redeploy")
     told = (*revisions.warnings(current, target), *databases.downgraded(applied, objects))
     if told and not environment.settings.yes:
         again = f"inv rollback {target.number} --yes"
@@ -132,19 +153,34 @@ def _refuse(
     return there
 
 
-def _images(environment: Environment, session: Session, screen: Screen, objects: Sequence[Object]) -> None:
-    """Ours into our own cluster; an image of that revision that nobody gives any more is refused."""
-    from devenv import obtain
-    from devenv.cluster import start
-
-    with screen.stage("images") as stage:
-        if session.target.embedded:
-            login, wanted = environment.settings.docker_config, obtain.names(objects)
-            loaded = start.load_named(session.target.embedded, stage.waits, wanted, login)
-            if loaded:
-                stage.says(f"{', '.join(loaded)} loaded into the cluster")
-        seen = look.once(session.kube, environment.desired.namespace)
-        obtain.check(environment, session, objects, seen, stage.waits)
+def _outside(
+    session: Session, desired: Desired, screen: Screen, target: Revision, objects: Sequence[Object]
+) -> tuple[Database, ...]:
+    """Temporal's databases in the external PostgreSQL of that revision, as its own schema Job, a hook, names them.
+    Raises Refused where that does not let its servers in, or has no schemas for them: a rollback migrates none."""
+    hooks = helming.hooks(session.kube, desired.namespace, desired.release, target.number)
+    with screen.stage("preflight") as stage:
+        there = replace(desired, external=External(f"revision {target.number}", "", False, "", {}))
+        try:
+            asked = probe.examine(session, there, [*objects, *hooks])
+        except StepFailed as unasked:
+            stage.says("the database could not be asked beforehand", unasked.why)
+            return ()
+        if asked is None:
+            return ()
+        question, answer = asked
+        found = {name: version for name, version, _ in objections.schemas(question, answer)}
+        if not any(found.values()):
+            probe.refuse(question, answer)
+            raise Refused(
+                "the databases of that revision have no schemas",
+                where=question.where,
+                why="a rollback migrates none",
+                next="inv redeploy",
+            )
+        stage.says(f"{question.env['PGHOST']} opens for {question.env['PGUSER']}")
+    wanted = databases.of(desired, objects)
+    return tuple(Database(one, there=True, version=found[one.name]) for one in wanted if one.name in found)
 
 
 def _apply(
@@ -162,11 +198,7 @@ def _apply(
         stage.waits(f"helm goes back to revision {target.number}")
         apply.remove_failed_jobs(session.kube, desired, before, goal.jobs)
         running = session.helm.rollback(desired.release, target.number, desired.timeouts["rollout"])
-        applying = apply.Applying(running, desired)
-        try:
-            reached = watch.follow(session.kube, goal, applying.busy, stage.waits)
-        finally:
-            applying.stop()
+        reached = stages.follow(session, screen, apply.Applying(running, desired), goal, stage.waits)
         apply.tidy_jobs(session.kube, desired, reached.seen, goal.jobs)
         count = len(goal.workloads)
         stage.says(

@@ -48,7 +48,7 @@ def ask(session: Session, desired: Desired, screen: Screen, wanted: Sequence[Obj
         except _Unasked as unasked:
             stage.says("the database could not be asked beforehand", str(unasked))
             return
-        _refuse(question, answer)
+        refuse(question, answer)
         _remember(session.kube, desired, given, question.key(given.version))
         stage.says(f"{question.env['PGHOST']} opens for {question.env['PGUSER']}", served(question, answer))
 
@@ -68,7 +68,8 @@ def examine(session: Session, desired: Desired, wanted: Sequence[Object]) -> tup
         raise StepFailed("the external PostgreSQL could not be asked", where=question.where, why=str(unasked)) from None
 
 
-def _refuse(question: Question, answer: str) -> None:
+def refuse(question: Question, answer: str) -> None:
+    """Raises Refused where the answer says that it cannot serve."""
     objection = objections.objection(question, answer)
     if objection is not None:
         raise Refused(objection.what, where=question.where, why=objection.why, next=objection.next)

@@ -77,7 +77,7 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
 
     if not environment.settings.yes:
         nodes.check(session.kube, drawn.wanted, drawn.seen.applied, drawn.snapshot)
-    stages.images(environment, session, screen, drawn, given)
+    stages.images(environment, session, screen, drawn.wanted, drawn.snapshot, given)
     apply.namespace(session.kube, desired.namespace)
     with lease.alone(session.kube, desired, screen, wait=how.wait) as taken:
         release = drawn.seen.release

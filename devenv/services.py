@@ -46,12 +46,17 @@ def selecting(objects: Iterable[Object]) -> list[Object]:
     ]
 
 
+def serve(slices: Iterable[Object]) -> bool:
+    """Whether a ready endpoint is among them."""
+    return any(
+        entry.get("ports") and any(_ready(endpoint) for endpoint in entry.get("endpoints") or []) for entry in slices
+    )
+
+
 def lost(objects: Sequence[Object], slices: Iterable[Object]) -> list[Lost]:
     """The Services without a ready endpoint, save those whose workloads want no pods at all."""
     reached = {
-        (entry["metadata"].get("labels") or {}).get("kubernetes.io/service-name")
-        for entry in slices
-        if entry.get("ports") and any(_ready(endpoint) for endpoint in entry.get("endpoints") or [])
+        (entry["metadata"].get("labels") or {}).get("kubernetes.io/service-name") for entry in slices if serve([entry])
     }
     found = []
     for service in selecting(objects):

@@ -6,7 +6,7 @@ Each tells what it did, and raises before it touches anything that it should not
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from devenv import apply, destroy, draw, obtain, runlog, secret, watch
 from devenv import plan as planning
 from devenv.clients import helm as helming
+from devenv.clients.kube import Object
 from devenv.environment import Environment, Session
 from devenv.errors import Failure, Refused
 from devenv.lease import Taken
@@ -25,20 +26,26 @@ if TYPE_CHECKING:
 
 
 def images(
-    environment: Environment, session: Session, screen: Screen, drawn: draw.Drawn, given: Sequence[Built]
+    environment: Environment,
+    session: Session,
+    screen: Screen,
+    wanted: Sequence[Object],
+    seen: Snapshot,
+    given: Sequence[Built] = (),
 ) -> None:
-    """Ours into our own cluster, and those just built; an image that nobody gives is refused."""
+    """Those of the wanted objects: ours into our own cluster, and those just built; one that nobody gives is
+    refused."""
     from devenv import built
     from devenv.cluster import start
 
     with screen.stage("images") as stage:
         loaded = built.load(given, session, stage.waits)
         if session.target.embedded:
-            login, wanted = environment.settings.docker_config, obtain.names(drawn.wanted)
-            loaded += start.load_named(session.target.embedded, stage.waits, wanted, login)
+            login = environment.settings.docker_config
+            loaded += start.load_named(session.target.embedded, stage.waits, obtain.names(wanted), login)
         if loaded:
             stage.says(f"{', '.join(loaded)} loaded into the cluster")
-        obtain.check(environment, session, drawn.wanted, drawn.snapshot, stage.waits)
+        obtain.check(environment, session, wanted, seen, stage.waits)
 
 
 def refuse(environment: Environment, plan: Plan) -> None:
@@ -146,14 +153,29 @@ def rollout(
         apply.remove_failed_jobs(session.kube, desired, drawn.snapshot, target.jobs)
         applying = apply.upgrade(session.helm, desired, drawn.plan)
         busy = secret.trying(session, desired, password, applying.busy) if password else applying.busy
-        try:
-            reached = watch.follow(session.kube, target, busy, stage.waits, partial(runlog.saw, screen), applied)
-        except Failure:
-            screen.tell(logs=watch.tails(session.kube, screen.facts.get("last", drawn.snapshot)))
-            raise
-        finally:
-            applying.stop()
+        reached = follow(session, screen, applying, target, stage.waits, busy, applied)
         apply.tidy_jobs(session.kube, desired, reached.seen, target.jobs)
         names = list(dict.fromkeys(name for name, _ in reached.verdict.lines))
         stage.says(f"revision {drawn.plan.revision}, {len(names)} of {len(names)} ok", ", ".join(names))
     return reached.seen
+
+
+def follow(
+    session: Session,
+    screen: Screen,
+    applying: apply.Applying,
+    goal: watch.Goal,
+    waits: Callable[[str], None],
+    busy: Callable[[], bool] | None = None,
+    applied: Callable[[watch.Goal], watch.Goal] = lambda goal: goal,
+) -> watch.Reached:
+    """Follows the cluster while Helm is `busy`; of a failure, the logs of what is in trouble are kept."""
+    try:
+        seen = partial(runlog.saw, screen)
+        return watch.follow(session.kube, goal, busy or applying.busy, waits, seen, applied)
+    except Failure:
+        if "last" in screen.facts:
+            screen.tell(logs=watch.tails(session.kube, screen.facts["last"]))
+        raise
+    finally:
+        applying.stop()

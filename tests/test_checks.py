@@ -95,6 +95,7 @@ SLICE = {
     "ports": [{}],
     "endpoints": [{"conditions": {"ready": True}}],
 }
+DOWN = {**SLICE, "endpoints": [{"conditions": {"ready": False}}]}
 LEFT = Job("backend-schema-old", "schema", 0, True, False)
 
 # what is judged, the outcomes in order, words that must be said, words of what to type
@@ -140,6 +141,13 @@ CASES: dict[str, tuple[checks.Answers, tuple[str, ...], str, str]] = {
     "a volume that is not made": (
         checks.volumes(replace(EMPTY, claims=(CLAIM,), events=(PROVISIONING,))), (FAIL,), 'storageclass "fast" not found', "describe pvc",
     ),
+    "names are found": (checks.dns([SLICE], True, ""), (PASS,), "pods find names", ""),
+    "names are found, by another DNS": (checks.dns([], True, ""), (PASS,), "pods find names", ""),
+    "names are not found": (checks.dns([SLICE], False, ""), (FAIL,), "does not answer", "get pods -l k8s-app=kube-dns"),
+    "names are not found, and CoreDNS is down": (checks.dns([DOWN], False, "default"), (FAIL,), "no pod of it is ready", "inv cluster.status"),
+    "nobody to ask, and CoreDNS is down": (checks.dns([DOWN], None, ""), (FAIL,), "no pod of the cluster's DNS", "kubectl"),
+    "nobody to ask, and CoreDNS is ready": (checks.dns([SLICE], None, ""), (PASS,), "is ready", ""),
+    "nobody to ask, and another DNS": (checks.dns([], None, ""), (), "", ""),
     "schemas as the server needs": (schema(database()), (PASS,), "temporal 1.19 (needs 1.19)", ""),
     "a newer schema": (schema(database("1.20")), (PASS,), "temporal 1.20", ""),
     "an older schema": (schema(database("1.9")), (FAIL,), "has 1.9, the server needs 1.19", "inv db.migrate"),

@@ -142,6 +142,19 @@ OPENS: dict[str, tuple[str, bool | None]] = {
 }
 
 
+FINDS: dict[str, tuple[str, bool | None]] = {
+    "yes": ("echo 'psql: error: connection to server at \"x\" (10.0.0.1), port 443 failed: no' >&2; exit 2", True),
+    "no": ("echo 'psql: error: could not translate host name \"x\" to address' >&2; exit 2", False),
+    "no answer": ("exec sleep 60", False),
+    "no pod": ("echo 'Error from server (NotFound): pods not found' >&2; exit 1", None),
+}
+
+
+@pytest.mark.parametrize(("script", "finds"), FINDS.values(), ids=FINDS.keys())
+def test_a_name_is_looked_up_from_the_pod(tmp_path: Path, script: str, finds: bool | None) -> None:
+    assert fake(tmp_path, script).finds("x", timeout=1) is finds
+
+
 @pytest.mark.parametrize(("script", "opens"), OPENS.values(), ids=OPENS.keys())
 def test_a_password_is_tried_without_being_shown(tmp_path: Path, script: str, opens: bool | None) -> None:
     assert fake(tmp_path, script).opens("postgres", "hunter22") is opens

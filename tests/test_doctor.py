@@ -43,6 +43,7 @@ def api() -> Iterator[FakeApi]:
         f"GET /api/v1{NAMESPACE}/services": listed(),
         f"GET /apis/discovery.k8s.io/v1{NAMESPACE}/endpointslices": listed(),
         f"GET /api/v1{NAMESPACE}/secrets": listed(),
+        "GET /apis/discovery.k8s.io/v1/namespaces/kube-system/endpointslices": listed(),
     }
     yield fake
     fake.stop()

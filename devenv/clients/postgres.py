@@ -17,6 +17,8 @@ SOCKET = "/var/run/postgresql"
 PSQL = f'exec psql -h {SOCKET} -U "${{POSTGRES_USER:-postgres}}" "$@"'
 # The password is the first line of standard input, the rest is psql's.
 WITH_PASSWORD = 'IFS= read -r PGPASSWORD; export PGPASSWORD PGCONNECT_TIMEOUT=5; exec psql -h 127.0.0.1 "$@"'
+ANYWHERE = 'exec psql "$@"'
+UNKNOWN = "could not translate host name"  # libpq
 QUIET = ("-XAtq", "-v", "ON_ERROR_STOP=1")
 
 
@@ -55,6 +57,14 @@ class Postgres:
         if output.code == 0:
             return True
         return False if "password authentication failed" in output.stderr else None
+
+    def finds(self, name: str, timeout: float) -> bool | None:
+        """Whether the pod finds the host's name, within `timeout` seconds; None where it cannot be asked."""
+        at = f"host={name} port=443 user=nobody dbname=nobody sslmode=disable connect_timeout={timeout:.0f}"
+        output = shell.run(self.argv(*QUIET, "-w", "-d", at, script=ANYWHERE), timeout=timeout)
+        if UNKNOWN in output.stderr or output.code == shell.TIMED_OUT:
+            return False
+        return True if "connection to server" in output.stderr else None
 
 
 def _said(output: shell.Output) -> str:

@@ -14,6 +14,8 @@ from pathlib import Path
 from signal import SIGTERM
 from typing import Any
 
+TIMED_OUT = 124  # exit code, as timeout(1) has it
+
 
 @dataclass(frozen=True)
 class Output:
@@ -148,7 +150,7 @@ class Running:
             self.stop()
             self._process.wait()
             raise
-        code = 124 if stopped else self._process.exit_code
+        code = TIMED_OUT if stopped else self._process.exit_code
         stdout, stderr = "".join(self._kept["stdout"]), "".join(self._kept["stderr"])
         return Output(code if code >= 0 else 128 - code, stdout, stderr + stopped)
 

@@ -163,6 +163,16 @@ def test_a_comment_of_somebody_elses_stays_and_the_next_upgrade_is_not_refused(
     assert comments == f"of the billing team|devenv owner: {env.namespace}/backend"
 
 
+def test_a_rollback_asks_the_database_which_schemas_it_has(env: Environment, server: Server) -> None:
+    """The one thing that a rollback does not bring back."""
+    server.sql("\\connect temporal\nUPDATE schema_version SET curr_version = '1.17';")
+    failure = answer(env, "rollback", code=3)["failure"]
+    assert failure["reason"] == "the databases are older than that"
+    assert failure["evidence"] == "its server needs schema 1.19 of temporal, which has 1.17"
+    server.sql("\\connect temporal\nUPDATE schema_version SET curr_version = '1.19';")
+    assert answer(env, "rollback")["workflow"]
+
+
 def test_without_a_release_the_database_itself_is_asked(env: Environment, server: Server) -> None:
     assert env.inv("destroy").code == 0
     for change, told in {
