@@ -694,7 +694,7 @@ def test_placement_reaches_all_of_temporal_and_only_that() -> None:
 
 
 def test_probes_ask_for_the_health_of_the_right_service() -> None:
-    objects = render(INTERNAL)
+    objects = render(merged(INTERNAL, at("backend.temporal.server.config.numHistoryShards", 512)))
     asked = {component: server(objects, component)["readinessProbe"]["grpc"] for component in SERVICES}
     prefix = "temporal.api.workflowservice.v1."
     assert asked == {
@@ -705,6 +705,18 @@ def test_probes_ask_for_the_health_of_the_right_service() -> None:
     }
     for component, service in config(objects)["services"].items():
         assert service["rpc"]["grpcPort"] == asked[component]["port"]
+
+
+@pytest.mark.parametrize(
+    ("shards", "replicas", "named"), [(None, 1, False), (64, 1, True), (64, 2, False), (512, 15, True)]
+)
+def test_history_waits_for_shards_where_it_is_sure_to_get_one(shards: int | None, replicas: int, named: bool) -> None:
+    """Beside another one it may own none of a few: by name it would then never be healthy."""
+    config = {"numHistoryShards": shards} if shards else {}
+    values = merged(INTERNAL, at("backend.temporal.server.config", config))
+    values = merged(values, at("backend.temporal.server.history.replicaCount", replicas))
+    probe = server(render(values), "history")["readinessProbe"]["grpc"]
+    assert ("service" in probe) is named
 
 
 def test_a_changed_configuration_restarts_the_servers_and_a_dynamic_one_does_not() -> None:

@@ -92,6 +92,15 @@ def test_the_next_upgrade_leaves_a_schema_that_is_right_alone(env: Environment, 
     assert told == ["schema: nothing to do: temporal 1.19, temporal_visibility 1.14"]
 
 
+def test_more_history_servers_than_shards_are_ready_all_the_same(env: Environment, server: Server) -> None:
+    """One of five owns none of the four shards; one that rolls out beside one may own none, too."""
+    values = yaml.safe_load(SEED)
+    values["backend"]["temporal"]["server"]["config"] = {"maxConns": 2, "visibilityMaxConns": 1}
+    values["backend"]["temporal"]["server"]["history"] = {"replicaCount": 5}
+    helm(env, *UPGRADE, values=yaml.safe_dump(values))
+    helm(env, "test", "backend")
+
+
 def test_a_downgrade_and_other_shards_end_in_the_hook_before_the_release_is_touched(
     env: Environment, server: Server
 ) -> None:
