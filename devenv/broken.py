@@ -92,10 +92,12 @@ def app(name: str = "app", *, pod: Object | None = None, init: Object | None = N
     )  # fmt: skip
 
 
-def job(script: str, *, hook: str = "", kept: str = "before-hook-creation", **spec: Any) -> Object:
+def job(
+    script: str, *, hook: str = "", kept: str = "before-hook-creation", restart: str = "Never", **spec: Any
+) -> Object:
     """A Job, or a hook with its delete policy `kept`."""
     container = {"name": "once", "image": BACKEND, "command": python(script)}
-    pod = {"restartPolicy": "Never", "terminationGracePeriodSeconds": 0, "containers": [container]}
+    pod = {"restartPolicy": restart, "terminationGracePeriodSeconds": 0, "containers": [container]}
     marks = {"helm.sh/hook": hook, "helm.sh/hook-delete-policy": kept} if hook else {}
     template = {"template": {"spec": pod}}
     return made(

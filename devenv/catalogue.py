@@ -185,6 +185,17 @@ AT_ONCE: dict[str, Broken] = {
         (app(pod={"nodeSelector": {"devenv.test/node": TAINTED}, "tolerations": [CORDONED]}),),
         NO_ROOM, ("untolerated taint|has the taint dedicated=database",), code=3, before=(node(TAINTED, DEDICATED, ready="True"),),
     ),
+    "a liveness probe that kills it": Broken(
+        (app(livenessProbe=PROBE),), "Deployment/app is killed by its liveness probe", ("Liveness probe failed",), CRASHED,
+    ),
+    "a hook after the start that fails": Broken(
+        (app(lifecycle={"postStart": {"exec": {"command": ["/bin/sh", "-c", "exit 4"]}}}),),
+        "Deployment/app is killed by its postStart hook", ("PostStartHook failed",), CRASHED,
+    ),
+    "a Job that gives up, and whose pods go": Broken(
+        (app(), job("raise SystemExit('the Job has no luck')", restart="OnFailure")), "Job/once failed", ("the Job has no luck",),
+        "failed=True",
+    ),
     "a crash after 20 seconds": Broken((app(**LATER),), "Deployment/app does not start", ("lost it",), CRASHED),
     "evicted for its volume's size": Broken((BIG,), "Deployment/app is put out", ("exceeds the limit",), "phase='Failed'"),
 }  # fmt: skip
@@ -198,6 +209,10 @@ AFTER_A_GRACE: dict[str, Broken] = {
     "a wrong tag on one of two": Broken(
         (app("web"), app("api", image=ELSEWHERE)), "Deployment/api gets no image", (ELSEWHERE,), PULL, health.PULL_GRACE,
         never=("web",),
+    ),
+    "a volume claim that is not there": Broken(
+        (mounted("/d", {"persistentVolumeClaim": {"claimName": "nope"}}, python(SLEEPS)),),
+        "Deployment/app has no volume", ('persistentvolumeclaim "nope" not found',), 'claim "nope" not found', health.REFUSED_GRACE,
     ),
     "an admission webhook that is down": Broken(
         (app(),), "Deployment/app may not make its pods", ("failed calling webhook",), REFUSED, health.WEBHOOK_GRACE,

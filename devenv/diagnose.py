@@ -166,6 +166,15 @@ MENDS = tuple(
         ),
         (r"couldn't find key (\S+) in (?:Secret|ConfigMap)", r"mend the key's name, or add \1"),
         (r"storageclass\S* \"[^\"]*\" not found", "inv kubectl -- get storageclass   (those that there are)"),
+        (
+            r'persistentvolumeclaim "([^"]+)" not found',
+            "mend the claim's name, or make it: inv kubectl -- get pvc   (those there are)",
+        ),
+        (r'serviceaccount "([^"]+)" not found', r"mend the name, or: inv kubectl -- create serviceaccount \1"),
+        (
+            r"(?:Liveness|Startup) probe failed",
+            "mend the probe, or give it more time: initialDelaySeconds, failureThreshold",
+        ),
         (r"exceeded quota: ([^, ]+)", r"inv kubectl -- describe resourcequota \1"),
         (r"(?:maximum|minimum) .* per (?:Container|Pod)", "inv kubectl -- describe limitrange"),
         (

@@ -32,11 +32,15 @@ WRONG_CONFIG = frozenset(
 PULLING = frozenset({"ErrImagePull", "ImagePullBackOff", "RegistryUnavailable"})
 PASSING = re.compile(r"\b429\b|toomanyrequests|QPS|timeout|timed out|\bEOF\b|\b50[0-9]\b|temporar", re.IGNORECASE)
 NOT_STARTED = frozenset({"StartError", "ContainerCannotRun", "RunContainerError"})
-NEVER_STARTS = re.compile(r"executable file not found|no such file or directory|permission denied|exec format error")
+NEVER_STARTS = re.compile(
+    r"executable file not found|no such file or directory|not a directory|permission denied|exec format error"
+)
 NO_PROGRAM = re.compile(r'exec: "[^"]*": (executable file not found|stat \S+: no such file|permission denied).*')
 NO_CLASS = re.compile(r"storageclass\S* \"[^\"]*\" not found", re.IGNORECASE)
-NO_SOURCE = re.compile(r"(secret|configmap) \"[^\"]*\" not found|references non-existent")
-TOO_MUCH = re.compile(r"exceeds the limit")
+NO_SOURCE = re.compile(r"(secret|configmap) \"[^\"]*\" not found|references non-existent|hostPath type check failed")
+NO_CLAIM = re.compile(r"persistentvolumeclaim \"[^\"]*\" not found")
+ERRED = re.compile(r"Readiness probe errored")
+NEVER_FITS = re.compile(r"exceeds the limit|forbidden sysctl")
 FOR_GOOD = re.compile(r"violates PodSecurity|is forbidden: \[?(minimum|maximum|max |min )|must specify")
 QUOTA = re.compile(r"exceeded quota")
 WEBHOOK = re.compile(r"failed calling webhook|failed to call webhook")
@@ -255,7 +259,7 @@ def _put_out(pod: Pod, component: str, owner: str) -> list[Problem]:
     """A pod that its node put out or did not take, as its own message says; the next may fare better."""
     if not pod.message:
         return []
-    patience = AT_ONCE if TOO_MUCH.search(pod.message) else CRASH_GRACE
+    patience = AT_ONCE if NEVER_FITS.search(pod.message) else CRASH_GRACE
     where, about = f"pod {pod.name}", f"Pod/{pod.name}"
     return [Problem(f"{owner} put out", component, f"{owner} is put out", where, pod.message, patience, about=about)]
 
@@ -281,9 +285,19 @@ def _unscheduled(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> li
         return []
     what = f"{owner} finds no node"
     if "unbound immediate PersistentVolumeClaims" in pod.unscheduled or "persistentvolumeclaim" in pod.unscheduled:
-        return _unbound(snapshot, pod, component, owner)
+        missing = NO_CLAIM.search(pod.unscheduled)
+        return (
+            [_without_claim(pod, component, owner, missing.group(0))]
+            if missing
+            else _unbound(snapshot, pod, component, owner)
+        )
     where, about = f"pod {pod.name}", f"Pod/{pod.name}"
     return [Problem(f"{owner} unscheduled", component, what, where, pod.unscheduled, SCHEDULING_GRACE, about=about)]
+
+
+def _without_claim(pod: Pod, component: str, owner: str, why: str) -> Problem:
+    what, where = f"{owner} has no volume", f"pod {pod.name}"
+    return Problem(what, component, what, where, why, REFUSED_GRACE, about=f"Pod/{pod.name}")
 
 
 def _on_unready_node(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> Problem:
@@ -329,12 +343,37 @@ def _container_problem(
     if _start_error(container):
         patience = AT_ONCE if NEVER_STARTS.search(_start_error(container)) else CRASH_GRACE
         return problem("cannot be started", _start_error(container), patience)
+    if container.state == "running" and (erred := _probe_error(snapshot, pod)):
+        return problem("cannot be asked whether it is ready", erred, CRASH_GRACE)
     crashes = container.restarts + 1
     if container.state == "running" or not (container.restarts >= CRASHES or container.reason == "CrashLoopBackOff"):
         return None
     patience = AT_ONCE if container.restarts >= CRASHES else CRASH_GRACE
-    found = problem("does not start", f"crashed {crashes} times, {_ended(container)}", patience, True)
+    killer, said = _killed(snapshot, pod, container)
+    if killer:
+        found = problem(f"is killed by its {killer}", f"{said}; killed {crashes} times", patience, True)
+    else:
+        found = problem("does not start", f"crashed {crashes} times, {_ended(container)}", patience, True)
     return replace(found, crashes=crashes)
+
+
+def _killed(snapshot: Snapshot, pod: Pod, container: Container) -> tuple[str, str]:
+    """What the kubelet ended the container for, and its word on it; empty where it ended by itself."""
+    told = snapshot.events_about(f"Pod/{pod.name}")
+    for probe in ("liveness", "startup"):
+        killing = f"Container {container.name} failed {probe} probe"
+        if any(event.reason == "Killing" and event.message.startswith(killing) for event in told):
+            said = [event.message for event in told if event.message.startswith(f"{probe.capitalize()} probe")]
+            return f"{probe} probe", said[-1].strip() if said else f"its {probe} probe failed"
+    after = [event.message for event in told if event.reason == "FailedPostStartHook"]
+    return ("postStart hook", after[-1]) if after and _ended(container) == "exit code 137" else ("", "")
+
+
+def _probe_error(snapshot: Snapshot, pod: Pod) -> str:
+    """Why a pod's readiness probe cannot even be tried: its program is not there."""
+    told = [event.message for event in snapshot.events_about(f"Pod/{pod.name}") if event.reason == "Unhealthy"]
+    found = [why.group(0) for text in told if ERRED.search(text) and (why := NO_PROGRAM.search(text))]
+    return found[-1] if found else ""
 
 
 def _start_error(container: Container) -> str:

@@ -323,20 +323,25 @@ def unready(kube: Kube, snapshot: Snapshot) -> dict[str, str]:
     return found
 
 
+NO_NODE: Object = {"conditions": [{"type": "Ready", "status": "False", "message": "there is no node of that name"}]}
+
+
 def _node_statuses(kube: Kube, names: Collection[str]) -> Iterator[tuple[str, Object]]:
-    """Of the named nodes those that may be seen: several with one request, which costs less than one for each."""
+    """The named nodes, where they may be seen: several with one request, which costs less than one for each."""
     if len(names) > SEVERAL:
         try:
             listed = kube.get("/api/v1/nodes").get("items") or []
         except (Denied, NotThere):
             return
-        named = ((str(one["metadata"]["name"]), one.get("status") or {}) for one in listed)
-        yield from ((name, status) for name, status in named if name in names)
+        named = {str(one["metadata"]["name"]): one.get("status") or {} for one in listed}
+        yield from ((name, named.get(name, NO_NODE)) for name in names)
         return
     for name in sorted(names):
         try:
             yield name, kube.get(f"/api/v1/nodes/{name}").get("status") or {}
-        except (Denied, NotThere):
+        except NotThere:
+            yield name, NO_NODE
+        except Denied:
             continue
 
 

@@ -160,13 +160,16 @@ def follow(
 
 
 def _keep(kube: Kube, goal: Goal, snapshot: Snapshot, kept: Kept) -> None:
-    """Reads the logs of hooks as soon as they fail: Helm may delete their pods in the next moment."""
+    """Reads the logs of hooks and Jobs as soon as they fail: Helm, or Kubernetes, may delete their pods in the next
+    moment."""
     for pod in snapshot.pods:
-        if {pod.owner, f"Pod/{pod.name}"}.isdisjoint(goal.watched) or f"Pod/{pod.name}" in goal.earlier:
+        owners = {pod.owner, f"Pod/{pod.name}"}
+        if owners.isdisjoint((*goal.watched, *goal.jobs)) or f"Pod/{pod.name}" in goal.earlier:
             continue
         for container in pod.containers:
-            if container.exit_code and (pod.name, container.name) not in kept:
-                lines = log_tail(kube, goal.namespace, pod.name, container.name, previous=False)
+            failed = container.exit_code or container.last_exit
+            if failed and (pod.name, container.name) not in kept:
+                lines = log_tail(kube, goal.namespace, pod.name, container.name, previous=bool(container.last_exit))
                 kept[pod.name, container.name] = pod.owner or f"Pod/{pod.name}", lines
 
 
@@ -214,8 +217,9 @@ def _busy(kube: Kube, goal: Goal, applying: Callable[[], bool], kept: Kept) -> b
         hanging = _hanging(seen, goal)
         if hanging and LATE.search(failure.why):
             raise _hangs(kube, goal, seen, hanging[0]) from None
-        if kept and HOOK.search(failure.why):
-            raise _deleted(failure, kept) from None
+        hooks = {where: told for where, told in kept.items() if told[0] in goal.watched}
+        if hooks and HOOK.search(failure.why):
+            raise _deleted(failure, hooks) from None
         raise
 
 
@@ -292,8 +296,16 @@ def _failed(kube: Kube, namespace: str, problems: Iterable[Problem], kept: Kept)
         problem.what + (f" (so do {_shortened(same)})" if same else ""),
         where=problem.where,
         why="; ".join([_why(problem, told), *(f"also: {_one(group)}" for group in groups[1:4])]),
-        next=told.hint or problem.hint or diagnose.mend(problem.why) or f"inv logs {problem.component}",
+        next=told.hint or problem.hint or diagnose.mend(problem.why) or _look_at(problem, told),
     )
+
+
+def _look_at(problem: Problem, told: diagnose.Explained) -> str:
+    """The command that shows more: the log of what ran, else what Kubernetes says of it."""
+    if told.line or not problem.about:
+        return f"inv logs {problem.component}"
+    kind, _, name = problem.about.partition("/")
+    return f"inv kubectl -- describe {kind.lower()} {name}"
 
 
 def _cause(problem: Problem, told: diagnose.Explained) -> str:
@@ -321,7 +333,8 @@ def _shortened(names: Sequence[str]) -> str:
 
 def _explain(kube: Kube, namespace: str, problem: Problem, kept: Kept) -> diagnose.Explained:
     if not problem.container:
-        return diagnose.Explained("")
+        of_owner = [lines for owner, lines in kept.values() if owner == problem.where]  # its pods are gone
+        return diagnose.explain(of_owner[-1]) if of_owner else diagnose.Explained("")
     if lines := kept.get((problem.pod, problem.container), ("", []))[1]:
         return diagnose.explain(lines)
     return diagnose.explain(log_tail(kube, namespace, problem.pod, problem.container, previous=problem.previous))

@@ -42,6 +42,10 @@ def warning(about: str, reason: str, message: str, at: str = "2026-01-01T00:00:0
     return Event(about, reason, message, True, at)
 
 
+def killing(message: str) -> Event:
+    return Event("Pod/app-new-1", "Killing", message, False, "2026-01-01T00:00:02Z")
+
+
 def judge(snapshot: Snapshot) -> Verdict:
     return health.judge(snapshot, [NAME], [])
 
@@ -219,6 +223,66 @@ PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
             events=(warning("Pod/app-new-1", "FailedMount", "Multi-Attach error: the volume is in use"),),
         ),
         f"{NAME} cannot be started", "Multi-Attach", health.MOUNT_GRACE,
+    ),
+    "its liveness probe kills it": (
+        picture(
+            waits_on("CrashLoopBackOff", restarts=3, last_exit=137),
+            events=(
+                warning("Pod/app-new-1", "Unhealthy", "Liveness probe failed: HTTP probe failed with statuscode: 404"),
+                killing("Container main failed liveness probe, will be restarted"),
+            ),
+        ),
+        f"{NAME} is killed by its liveness probe", "statuscode: 404; killed 4 times", health.AT_ONCE,
+    ),
+    "its startup probe kills it": (
+        picture(
+            waits_on("CrashLoopBackOff", restarts=1, last_exit=137),
+            events=(
+                warning("Pod/app-new-1", "Unhealthy", "Startup probe failed: dial tcp 10.0.0.1:99: connection refused"),
+                killing("Container main failed startup probe, will be restarted"),
+            ),
+        ),
+        f"{NAME} is killed by its startup probe", "connection refused; killed 2 times", health.CRASH_GRACE,
+    ),
+    "another container's probe kills that one": (
+        picture(
+            waits_on("CrashLoopBackOff", restarts=3, last_exit=7),
+            events=(killing("Container side failed liveness probe, will be restarted"),),
+        ),
+        f"{NAME} does not start", "exit code 7", health.AT_ONCE,
+    ),
+    "its hook after the start fails": (
+        picture(
+            waits_on("CrashLoopBackOff", restarts=3, last_exit=137),
+            events=(warning("Pod/app-new-1", "FailedPostStartHook", "PostStartHook failed"),),
+        ),
+        f"{NAME} is killed by its postStart hook", "PostStartHook failed; killed 4 times", health.AT_ONCE,
+    ),
+    "its readiness probe runs a program that is not there": (
+        picture(
+            pod(container()),
+            events=(warning("Pod/app-new-1", "Unhealthy", f"Readiness probe errored and resulted in unknown state: {NO_PROGRAM}"),),
+        ),
+        f"{NAME} cannot be asked whether it is ready", 'exec: "nope": executable file not found', health.CRASH_GRACE,
+    ),
+    "its volume claim is not there": (
+        picture(pod(unscheduled='0/1 nodes are available: persistentvolumeclaim "x" not found. preemption: no.')),
+        f"{NAME} has no volume", 'persistentvolumeclaim "x" not found', health.REFUSED_GRACE,
+    ),
+    "a folder of the node is not there": (
+        picture(
+            pod(container(state="waiting", reason="ContainerCreating")),
+            events=(warning("Pod/app-new-1", "FailedMount", "hostPath type check failed: /x is not a directory"),),
+        ),
+        f"{NAME} cannot be started", "/x is not a directory", health.AT_ONCE,
+    ),
+    "a folder is mounted on a file": (
+        picture(waits_on("CrashLoopBackOff", restarts=1, last_reason="StartError", last_message="mount: not a directory")),
+        f"{NAME} cannot be started", "not a directory", health.AT_ONCE,
+    ),
+    "its node forbids a setting of its kernel": (
+        picture(pod(phase="Failed", message='Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted')),
+        f"{NAME} is put out", "kernel.msgmax", health.AT_ONCE,
     ),
     "a ConfigMap cannot be mounted": (
         picture(

@@ -118,6 +118,16 @@ def test_a_crash_loop_fails_with_the_log_line_that_explains(api: FakeApi, tmp_pa
     assert failed.value.why == 'PostgreSQL refuses the password: "password authentication failed for user "x""'
 
 
+def after_a_while(what: str, object: Any) -> Any:
+    """What a watch says a moment later."""
+
+    def answer(_: Any) -> tuple[int, str]:
+        time.sleep(0.4)
+        return 200, json.dumps({"type": what, "object": object}) + "\n"
+
+    return answer
+
+
 def test_a_pod_that_crashed_before_is_no_failure_of_the_run_that_mends_it(
     api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -129,13 +139,6 @@ def test_a_pod_that_crashed_before_is_no_failure_of_the_run_that_mends_it(
     api.answers[f"GET {DEPLOYMENT}"] = lambda _: next(pictures, listed(deployment(1)))
     mended = deployment(1)
     mended["metadata"]["resourceVersion"] = "2"
-
-    def after_a_while(what: str, object: Any) -> Any:
-        def answer(_: Any) -> tuple[int, str]:
-            time.sleep(0.4)
-            return 200, json.dumps({"type": what, "object": object}) + "\n"
-
-        return answer
 
     api.answers[f"WATCH {DEPLOYMENT}"] = after_a_while("MODIFIED", mended)
     api.answers[f"WATCH {PODS}"] = after_a_while("DELETED", crashed)
@@ -404,11 +407,15 @@ def on_a_node(api: FakeApi) -> None:
     api.answers[f"GET {DEPLOYMENT}"], api.answers[f"GET {PODS}"] = listed(deployment(0)), listed(one)
 
 
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [((200, SILENT), "Kubelet stopped posting."), ((404, {"message": "no"}), "there is no node of that name")],
+)
 def test_a_pod_on_a_node_that_is_not_ready_fails_with_the_nodes_reason(
-    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    answer: Any, why: str, api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     on_a_node(api)
-    api.answers[NODE] = (200, SILENT)
+    api.answers[NODE] = answer
     monkeypatch.setattr(watch, "NODES", 0.1)
     monkeypatch.setattr(watch, "SETTLE", 0.0)
     monkeypatch.setattr("devenv.health.NODE_GRACE", 0.3)
@@ -416,7 +423,7 @@ def test_a_pod_on_a_node_that_is_not_ready_fails_with_the_nodes_reason(
         follow(api, tmp_path)
     assert (failed.value.what, failed.value.why) == (
         "Deployment/app is on a node that is not ready",
-        "Kubelet stopped posting.",
+        why,
     )
 
 
@@ -447,6 +454,29 @@ def test_a_hook_that_helm_deleted_is_named_by_what_was_read_of_it_in_time(
     assert told.value.what == "Job/once failed"
     assert "app-1-x" in told.value.where
     assert "the hook has no luck" in told.value.why
+
+
+def test_a_job_whose_pods_went_with_it_is_named_by_what_was_read_of_them_in_time(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With restartPolicy OnFailure, Kubernetes deletes a Job's pods when it gives up."""
+    one = pod({"running": {}}, restarts=1)
+    one["status"]["containerStatuses"][0]["lastState"] = {"terminated": {"exitCode": 3}}
+    one["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "once", "controller": True}]
+    job: dict[str, Any] = {"metadata": {"name": "once", "uid": "j", "resourceVersion": "2"}, "status": {"active": 1}}
+    failed = {"type": "Failed", "status": "True", "message": "Job has reached the specified backoff limit"}
+    jobs = "/apis/batch/v1/namespaces/n/jobs"
+    one["metadata"]["resourceVersion"] = "2"
+    api.answers[f"GET {PODS}"], api.answers[f"GET {jobs}"] = listed(one), listed(job)
+    api.answers[f"WATCH {PODS}"] = after_a_while("DELETED", one)
+    api.answers[f"WATCH {jobs}"] = after_a_while("MODIFIED", {**job, "status": {"conditions": [failed]}})
+    api.answers[f"GET {PODS}/app-1-x/log"] = (200, "start\nError: cannot find module x\n")
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, workloads=(), jobs=("Job/once",)))
+    monkeypatch.setattr(watch, "SETTLE", 0.0)
+    with pytest.raises(RolloutFailed) as told:
+        follow(api, tmp_path)
+    assert told.value.what == "Job/once failed"
+    assert told.value.why == 'Job has reached the specified backoff limit: "Error: cannot find module x"'
 
 
 def test_a_pod_of_an_earlier_hook_says_nothing_of_this_run(
