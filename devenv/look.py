@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
+from itertools import chain
 from typing import Any
 
 from devenv.clients.kube import METADATA_ONLY, Denied, Gone, Kube, NotThere, Object
@@ -21,9 +22,11 @@ from devenv.plan import place
 from devenv.reference import full
 
 COALESCE = 0.05  # seconds: changes that come together make one snapshot
+STEP = 0.02  # seconds: to wake up for each of thousands of changes would cost more than to read them
 LONGEST = 0.3  # seconds: where they never cease, there is one that often all the same
+RARELY, RAREST = 100.0, 1.0  # where they never cease: judging takes at most 1 % of the time, but one comes each second
 MOST = 0.1  # seconds of judging that are taken into account
-SHARE = 4.0  # a snapshot that took a second to judge is followed by the next after at least so many seconds
+SHARE = 20.0  # a snapshot that took a second to judge is followed by the next after so many seconds without a change
 AT_ONCE = 4  # lists side by side: more connections cost more than they save
 SEVERAL = 3  # nodes: more than so many are asked for together
 NODE_IMAGES, NODE_NAMES = 50, 5  # the most that a kubelet tells: the largest images, and names of each
@@ -201,7 +204,14 @@ READS: tuple[tuple[str, str, str, Callable[[Object], Any]], ...] = (
     ("/api/v1", "events", "Event", event),
 )
 
+# What only says that all goes its way, several times for each pod, is not asked for. All of these are of type Normal.
+ROUTINE = ("Scheduled", "Created", "Started", "SuccessfulCreate", "SuccessfulDelete", "ScalingReplicaSet")
+FIELDS = {"events": ",".join(f"reason!={reason}" for reason in ROUTINE)}
+
+METADATA = frozenset({"replicasets"})  # what is read of the metadata alone
+
 Records = dict[str, dict[str, Any]]
+Change = tuple[str, str, str, Any]  # plural, what happened (or reset, failed), uid, record (or records, Failure)
 
 
 def _path(row: tuple[str, str, str, Any], namespace: str) -> str:
@@ -209,14 +219,14 @@ def _path(row: tuple[str, str, str, Any], namespace: str) -> str:
 
 
 def _list(kube: Kube, row: tuple[str, str, str, Callable[[Object], Any]], namespace: str) -> tuple[str, dict[str, Any]]:
-    answer = kube.get(_path(row, namespace))
+    answer = kube.listed(_path(row, namespace), FIELDS.get(row[1], ""))
     records = {item["metadata"]["uid"]: row[3]({**item, "kind": row[2]}) for item in answer.get("items") or []}
     return answer["metadata"]["resourceVersion"], records
 
 
 def _snapshot(namespace: str, records: Records) -> Snapshot:
     def of(*plurals: str) -> tuple[Any, ...]:
-        return tuple(record for plural in plurals for record in records.get(plural, {}).values())
+        return tuple(chain.from_iterable(records[plural].values() for plural in plurals))
 
     return Snapshot(
         namespace=namespace,
@@ -238,7 +248,7 @@ def once(kube: Kube, namespace: str) -> Snapshot:
 
 def looks(kube: Kube, namespace: str, stop: threading.Event, tick: float = 1.0) -> Iterator[Snapshot]:
     """A new picture whenever something changed, and one each `tick` seconds; ends when `stop` is set."""
-    changes: queue.SimpleQueue[tuple[str, str, str, Any]] = queue.SimpleQueue()
+    changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
     threads = [
         threading.Thread(target=_watch, args=(kube, row, namespace, stop, changes), daemon=True) for row in READS
     ]
@@ -247,16 +257,7 @@ def looks(kube: Kube, namespace: str, stop: threading.Event, tick: float = 1.0) 
     records: Records = {}
     judged = 0.0
     while not stop.is_set():
-        deadline, calm = time.monotonic() + tick, 0.0
-        while (left := min(deadline, calm or deadline) - time.monotonic()) > 0:
-            try:
-                plural, what, uid, record = changes.get(timeout=left)
-            except queue.Empty:
-                break
-            now = time.monotonic()
-            if not calm:
-                deadline = now + max(LONGEST, SHARE * judged)
-            calm = now + max(COALESCE, SHARE * judged)
+        for plural, what, uid, record in _news(changes, tick, judged):
             if what == "failed":
                 raise record
             if what == "reset":
@@ -271,25 +272,51 @@ def looks(kube: Kube, namespace: str, stop: threading.Event, tick: float = 1.0) 
             judged = min(MOST, time.thread_time() - began)
 
 
+def _news(changes: queue.SimpleQueue[Change], tick: float, judged: float) -> list[Change]:
+    """What changed, once no more did for a moment; nothing where `tick` seconds went by without."""
+    try:
+        news = [changes.get(timeout=tick)]
+    except queue.Empty:
+        return []
+    began = last = time.monotonic()
+    longest, calm = min(max(LONGEST, RARELY * judged), RAREST), max(COALESCE, SHARE * judged)
+    while (now := time.monotonic()) - began < longest and now - last < calm:
+        time.sleep(STEP)
+        while not changes.empty():
+            news.append(changes.get())
+            last = time.monotonic()
+    return news
+
+
 def _watch(
     kube: Kube,
     row: tuple[str, str, str, Callable[[Object], Any]],
     namespace: str,
     stop: threading.Event,
-    changes: queue.SimpleQueue[tuple[str, str, str, Any]],
+    changes: queue.SimpleQueue[Change],
 ) -> None:
     failures = 0
     version = ""
+    known: dict[str, Any] = {}
     while not stop.is_set():
         began = time.monotonic()
         try:
             if not version:
-                version, records = _list(kube, row, namespace)
-                changes.put((row[1], "reset", "", records))
-            for what, object in kube.watch(_path(row, namespace), version, stop):
+                version, known = _list(kube, row, namespace)
+                changes.put((row[1], "reset", "", dict(known)))
+            path, fields = _path(row, namespace), FIELDS.get(row[1], "")
+            for what, object in kube.watch(path, version, stop, fields, row[1] in METADATA):
                 version = object["metadata"]["resourceVersion"]
-                if what != "BOOKMARK":
-                    changes.put((row[1], what, object["metadata"]["uid"], row[3]({**object, "kind": row[2]})))
+                if what == "BOOKMARK":
+                    continue
+                uid = object["metadata"]["uid"]
+                record = None if what == "DELETED" else row[3]({**object, "kind": row[2]})
+                if record != known.get(uid):  # else nothing changed that anybody looks at
+                    changes.put((row[1], what, uid, record))
+                if record is None:
+                    known.pop(uid, None)
+                else:
+                    known[uid] = record
             failures = 0
             if time.monotonic() - began < 1.0:
                 stop.wait(0.5)  # a server that ends each watch at once must not be asked without pause
@@ -389,7 +416,7 @@ def live(kube: Kube, namespace: str, keys: Iterable[tuple[str, str, str]]) -> di
 
 def _objects(kube: Kube, namespace: str, api_version: str, kind: str) -> list[Object]:
     try:
-        found: list[Object] = kube.get(kube.kind(api_version, kind).path(namespace)).get("items") or []
+        found: list[Object] = kube.listed(kube.kind(api_version, kind).path(namespace)).get("items") or []
     except NotThere:
         return []
     return [{"apiVersion": api_version, "kind": kind, **object} for object in found]

@@ -6,6 +6,7 @@ cluster ──────────→ Snapshot ┴→ Plan → apply → Sna
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -267,9 +268,9 @@ class Snapshot:
 
 
 def _grouped(records: Iterable[R], key: Callable[[R], str]) -> dict[str, tuple[R, ...]]:
-    found: dict[str, list[R]] = {}
+    found: defaultdict[str, list[R]] = defaultdict(list)
     for record in records:
-        found.setdefault(key(record), []).append(record)
+        found[key(record)].append(record)
     return {word: tuple(several) for word, several in found.items()}
 
 

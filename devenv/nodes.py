@@ -39,7 +39,7 @@ def check(kube: Kube, wanted: Sequence[Object], applied: Sequence[Object], snaps
         return
     try:
         nodes = kube.get(NODES).get("items") or []
-        pods = [pod for pod in kube.get(PODS).get("items") or [] if "deletionTimestamp" not in pod["metadata"]]
+        pods = [pod for pod in kube.listed(PODS).get("items") or [] if "deletionTimestamp" not in pod["metadata"]]
     except Denied:
         return
     own = _owners(lasting, applied, snapshot)
@@ -58,8 +58,10 @@ def check(kube: Kube, wanted: Sequence[Object], applied: Sequence[Object], snaps
 
 def _kept(wanted: Sequence[Object], applied: Sequence[Object], snapshot: Snapshot) -> dict[str, int]:
     """Pods by workload (Kind/name) that may stay where they are, as they want what they wanted."""
-    before = capacity.coming(applied, {})
-    same = {one.name for one in capacity.coming(wanted, {}) if one in before}
+    before: dict[str, list[Coming]] = {}
+    for one in capacity.coming(applied, {}):
+        before.setdefault(one.name, []).append(one)
+    same = {one.name for one in capacity.coming(wanted, {}) if one in before.get(one.name, ())}
     placed = Counter(pod.owner for pod in snapshot.pods if pod.scheduled and not pod.deleting)
     return {**{name: count for name, count in placed.items() if name in same}, **_finished(snapshot)}
 

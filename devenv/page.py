@@ -81,7 +81,7 @@ def _times(record: Record) -> str:
     tick = next((step for step in STEPS if total / step <= 6), total / 6)
     rows = [_stage_row(stage, total) for stage in stages]
     lives = sorted(record["pods"], key=_pod_order)
-    calm = [pod["name"] for pod in lives if _untouched(pod, record["when"])]
+    calm = {pod["name"]: pod for pod in lives if _untouched(pod, record["when"])}
     pods = [row for pod in lives if pod["name"] not in calm and (row := _pod_row(pod, record, total))]
     marks = "".join(
         f'<span style="left:{_share(count * tick, total)}">{_tick(count * tick)}</span>'

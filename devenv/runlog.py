@@ -67,7 +67,7 @@ def record(
         ],
         "failure": failure.record() if failure else None,
         "workflow": proof.workflow if proof else "",
-        "pods": [asdict(life) for life in facts.get("pods", ())],
+        "pods": [dict(vars(life)) for life in facts.get("pods", ())],
         "logs": [{**asdict(tail), "lines": list(tail.lines)} for tail in facts.get("logs", ())],
     }
 
@@ -121,7 +121,7 @@ def write(record: Mapping[str, Any], folder: Path) -> Path:
     """Writes report.json and report.html into a folder of their own and forgets the oldest; the page's path."""
     from devenv import page
 
-    texts = {"report.json": json.dumps(record, indent=2, ensure_ascii=False) + "\n", "report.html": page.html(record)}
+    texts = {"report.json": _text(record), "report.html": page.html(record)}
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     place = _place(folder, record)
     try:
@@ -134,6 +134,17 @@ def write(record: Mapping[str, Any], folder: Path) -> Path:
     for old in stale(path.name for path in folder.iterdir()):
         shutil.rmtree(folder / old, ignore_errors=True)
     return place / "report.html"
+
+
+def _text(record: Mapping[str, Any]) -> str:
+    """JSON with a line for each key and each entry of its list: `indent` takes a third of a second for 2,000 pods."""
+
+    def told(value: Any) -> str:
+        if isinstance(value, list) and value:
+            return "[\n    " + ",\n    ".join(json.dumps(entry, ensure_ascii=False) for entry in value) + "\n  ]"
+        return json.dumps(value, ensure_ascii=False)
+
+    return "{\n" + ",\n".join(f"  {json.dumps(key)}: {told(value)}" for key, value in record.items()) + "\n}\n"
 
 
 def _place(folder: Path, record: Mapping[str, Any]) -> Path:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from operator import attrgetter
 
 from devenv.model import Container, Pod, Snapshot
 
@@ -32,12 +33,12 @@ def fold(lives: Iterable[Life], seen: Snapshot, now: str, before: Snapshot | Non
     `before` is the snapshot before this one: a record that is still the same one has nothing new.
     """
     known = {life.name: life for life in lives}
-    there = {pod.name for pod in seen.pods}
-    same = {pod.name: pod for pod in before.pods} if before else {}
-    for pod in seen.pods:
-        if pod is not same.get(pod.name) or pod.name not in known:
-            known[pod.name] = _grown(known.get(pod.name), pod)
-    return tuple(life if life.name in there or life.ended else replace(life, ended=now) for life in known.values())
+    same = set(map(id, before.pods)) if before else set()
+    for pod in [pod for pod in seen.pods if id(pod) not in same]:
+        known[pod.name] = _grown(known.get(pod.name), pod)
+    for name in known.keys() - set(map(attrgetter("name"), seen.pods)):
+        known[name] = known[name] if known[name].ended else replace(known[name], ended=now)
+    return tuple(known.values())
 
 
 def _grown(before: Life | None, pod: Pod) -> Life:

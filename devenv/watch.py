@@ -162,6 +162,8 @@ def follow(
 def _keep(kube: Kube, goal: Goal, snapshot: Snapshot, kept: Kept) -> None:
     """Reads the logs of hooks and Jobs as soon as they fail: Helm, or Kubernetes, may delete their pods in the next
     moment."""
+    if not (goal.watched or goal.jobs):
+        return
     for pod in snapshot.pods:
         owners = {pod.owner, f"Pod/{pod.name}"}
         if owners.isdisjoint((*goal.watched, *goal.jobs)) or f"Pod/{pod.name}" in goal.earlier:

@@ -6,10 +6,11 @@ import json
 import threading
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 
-from devenv import apply, look
+from devenv import apply, checks, health, look
 from devenv.clients.kube import Conflict, Denied, Gone, Kube, NotThere
 from devenv.errors import Failure, Refused, StepFailed
 from tests.fake_api import FakeApi
@@ -88,6 +89,64 @@ def test_a_watch_yields_changes_and_says_when_it_must_start_again(api: FakeApi, 
     assert next(changes) == ("ADDED", {"a": 1})
     with pytest.raises(Gone):
         next(changes)
+
+
+KEY: dict[str, Any] = {"f:spec": {'k:{"name":"main"}': {}}}
+ODD: dict[str, Any] = {"f:metadata": {'v:"}]}"': {}}}
+
+
+def managed(*keys: dict[str, Any]) -> dict[str, Any]:
+    return {"name": "x", "managedFields": [{"manager": "one", "fieldsV1": key} for key in keys]}
+
+
+@pytest.mark.parametrize(
+    ("meta", "seen"),
+    [
+        (managed(KEY, KEY), {"name": "x"}),
+        (managed(ODD, KEY), managed(ODD, KEY)),  # what cannot be cut out is read
+        ({"name": "x"}, {"name": "x"}),
+        ({"name": "x", "annotations": {"a": ',"managedFields":[{"b":1}]}'}},) * 2,
+    ],
+)
+def test_lists_and_watches_are_read_without_managed_fields(
+    api: FakeApi, kube: Kube, meta: dict[str, Any], seen: dict[str, Any]
+) -> None:
+    def compact(value: Any) -> str:
+        return json.dumps(value, separators=(",", ":")) + "\n"
+
+    object = {"metadata": meta, "spec": {"a": [{"b": 1}]}}
+    api.answers["GET /x"] = (200, compact({"metadata": {}, "items": [object, object]}))
+    api.answers["WATCH /x"] = (200, compact({"type": "ADDED", "object": object}))
+    assert kube.listed("/x")["items"] == [{**object, "metadata": seen}] * 2
+    assert list(kube.watch("/x", "1", threading.Event())) == [("ADDED", {**object, "metadata": seen})]
+
+
+@pytest.mark.parametrize(("what", "metadata"), [("DELETED", False), ("MODIFIED", True)])
+def test_of_what_was_deleted_a_watch_tells_the_metadata(api: FakeApi, kube: Kube, what: str, metadata: bool) -> None:
+    own = {"metadata": managed(KEY), "spec": {}}
+    other = {"metadata": {"name": "x"}, "spec": {"template": {"metadata": managed(KEY)}}}
+    lines = [json.dumps({"type": what, "object": one}, separators=(",", ":")) for one in (own, other)]
+    api.answers["WATCH /x"] = (200, "\n".join(lines) + "\n")
+    [(_, first), (_, second)] = kube.watch("/x", "1", threading.Event(), "", metadata)
+    assert first == {"metadata": {"name": "x"}}
+    assert second["metadata"] == {"name": "x"}
+
+
+def test_events_that_only_say_that_all_goes_its_way_are_not_asked_for(api: FakeApi, kube: Kube) -> None:
+    for api_path, plural, _, _ in look.READS:
+        api.answers[f"GET {api_path}/namespaces/n/{plural}"] = (
+            200,
+            {"metadata": {"resourceVersion": "1"}, "items": []},
+        )
+    look.once(kube, "n")
+    [asked] = [unquote(path) for path in api.asked if "fieldSelector" in path]
+    assert asked.startswith("GET /api/v1/namespaces/n/events?fieldSelector=reason!=Scheduled,reason!=Created,")
+
+
+@pytest.mark.parametrize("reason", look.ROUTINE)
+def test_no_event_that_somebody_looks_at_is_one_of_routine(reason: str) -> None:
+    for module in (checks, health):
+        assert f'"{reason}"' not in Path(str(module.__file__)).read_text()
 
 
 def test_an_unknown_kind_is_looked_up_once(api: FakeApi, kube: Kube) -> None:

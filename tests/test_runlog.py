@@ -98,6 +98,15 @@ def test_a_run_leaves_two_private_files_and_says_where(home: Path) -> None:
     assert stream.getvalue() == f"report ~/.local/state/devenv/reports/{folder.name}/report.html\n"
 
 
+def test_the_record_is_written_with_a_line_for_each_pod(tmp_path: Path) -> None:
+    text = (runlog.write(made(), tmp_path).parent / "report.json").read_text()
+    assert json.loads(text) == made()
+    lines = [
+        json.loads(line.strip().rstrip(",")) for line in text.splitlines() if line.startswith('    {"name": "back')
+    ]
+    assert [life["name"] for life in lines] == ["backend-new", "backend-old"]
+
+
 def test_the_record_tells_the_run() -> None:
     record = made()
     assert json.loads(json.dumps(record)) == record

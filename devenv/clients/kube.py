@@ -83,6 +83,9 @@ KINDS: Mapping[tuple[str, str], Kind] = {
 
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
+MANAGED = b',"managedFields":['  # the last of an object's metadata, and more than half of what there is to read
+DELETED = b'{"type":"DELETED",'
+
 
 class Kube:
     """One cluster, through one context of one kubeconfig file (always our own private copy)."""
@@ -143,6 +146,11 @@ class Kube:
     def get(self, path: str, query: Mapping[str, str] | None = None, accept: str = "application/json") -> Object:
         """One object or list. Raises NotThere, Denied, Refused (no answer)."""
         answer: Object = json.loads(self._ask("GET", path, query, accept=accept))
+        return answer
+
+    def listed(self, path: str, fields: str = "") -> Object:
+        """A list from which `watch` can go on: what a field selector lets through, without managedFields."""
+        answer: Object = _lean(self._ask("GET", path, {"fieldSelector": fields} if fields else None))
         return answer
 
     def text(self, path: str, query: Mapping[str, str] | None = None) -> str:
@@ -208,11 +216,17 @@ class Kube:
         answer: Object = json.loads(self._ask(method, path, body=body, timeout=timeout, tries=1))
         return answer
 
-    def watch(self, path: str, version: str, stop: threading.Event) -> Iterator[tuple[str, Object]]:
-        """(type, object) for each change after `version`, until the server ends the stream. Raises Gone."""
+    def watch(
+        self, path: str, version: str, stop: threading.Event, fields: str = "", metadata: bool = False
+    ) -> Iterator[tuple[str, Object]]:
+        """(type, object) for each change after `version`, until the server ends the stream. Raises Gone.
+
+        As in `listed`: what a field selector lets through, without managedFields. Of what was deleted, and of all where
+        `metadata` says so, the rest may be missing.
+        """
         query = {"watch": "1", "resourceVersion": version, "allowWatchBookmarks": "true", "timeoutSeconds": "300"}
-        for line in self._lines(path, query, stop):
-            change = json.loads(line)
+        for line in self._lines(path, {**query, "fieldSelector": fields} if fields else query, stop):
+            change = (_head(line) if metadata or line.startswith(DELETED) else None) or _lean(line)
             if change["type"] == "ERROR":
                 raise Gone(change["object"].get("message", "the watch ended"), where=path)
             yield change["type"], change["object"]
@@ -385,6 +399,24 @@ def _read(kubeconfig: Path) -> Mapping[str, Any]:
 
         config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return config
+
+
+def _lean(data: bytes) -> Any:
+    """JSON, of one object or a list, without managedFields."""
+    first, *others = data.split(MANAGED)
+    try:
+        return json.loads(b"".join([first, *(other[other.find(b"}]}") + 2 :] for other in others)]))
+    except ValueError:  # a key in them had the three characters in it
+        return json.loads(data)
+
+
+def _head(line: bytes) -> Any:
+    """A change with the object's metadata alone; None where they do not end with managedFields."""
+    end = line.find(MANAGED)
+    try:
+        return json.loads(line[:end] + b"}}}") if end > 0 else None
+    except ValueError:  # those were not the object's own
+        return None
 
 
 def _passing(status: int, data: bytes, method: str) -> bool:
