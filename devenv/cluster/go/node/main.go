@@ -29,6 +29,7 @@ import (
 	kubelet "k8s.io/kubernetes/cmd/kubelet/app"
 
 	"devenv/node/controllers"
+	_ "devenv/node/quiet"
 	"devenv/node/supervisor"
 )
 

@@ -12,7 +12,10 @@ import (
 	"time"
 )
 
-const cgroups = "/sys/fs/cgroup"
+const (
+	cgroups = "/sys/fs/cgroup"
+	killed  = 20 * time.Second // a busy machine may take so long to end what was killed
+)
 
 // hierarchies are the directories that our cgroup is made in: each controller's under cgroup v1, the only one under v2.
 func hierarchies(root string) ([]string, error) {
@@ -148,7 +151,7 @@ func removeCgroup(name string) error {
 	}
 	for _, root := range roots {
 		own := filepath.Join(root, name)
-		for deadline := time.Now().Add(3 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		for deadline := time.Now().Add(killed); ; time.Sleep(10 * time.Millisecond) {
 			err := removeTree(own)
 			if err == nil {
 				break

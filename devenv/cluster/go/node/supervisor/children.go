@@ -6,9 +6,12 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 const (
@@ -57,8 +60,8 @@ func (c *children) reap() {
 	}
 }
 
-// start runs a program with both outputs appended to the log; the channel tells its end.
-func (c *children) start(argv, env []string, log string) (int, <-chan syscall.WaitStatus, error) {
+// start runs the part's program with both outputs appended to the log; the channel tells its end.
+func (c *children) start(p part, log string) (int, <-chan syscall.WaitStatus, error) {
 	if err := os.MkdirAll(filepath.Dir(log), 0o755); err != nil {
 		return 0, nil, err
 	}
@@ -74,17 +77,30 @@ func (c *children) start(argv, env []string, log string) (int, <-chan syscall.Wa
 	defer input.Close()
 	c.mutex.Lock()
 	defer c.mutex.Unlock()
-	pid, err := syscall.ForkExec(argv[0], argv, &syscall.ProcAttr{
-		Env:   env,
+	pid, err := fork(p.slack, p.argv, &syscall.ProcAttr{
+		Env:   p.env,
 		Files: []uintptr{input.Fd(), output.Fd(), output.Fd()},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {
-		return 0, nil, fmt.Errorf("starting %s: %w", argv[0], err)
+		return 0, nil, fmt.Errorf("starting %s: %w", p.argv[0], err)
 	}
 	ended := make(chan syscall.WaitStatus, 1)
 	c.ended[pid] = ended
 	return pid, ended, nil
+}
+
+// fork starts a program whose timers may be late by `slack`: what inherits it is every thread of it, and every child.
+func fork(slack time.Duration, argv []string, attr *syscall.ProcAttr) (int, error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	if slack > 0 {
+		if err := unix.Prctl(unix.PR_SET_TIMERSLACK, uintptr(slack), 0, 0, 0); err != nil {
+			return 0, err
+		}
+		defer unix.Prctl(unix.PR_SET_TIMERSLACK, 0, 0, 0, 0) // this thread's own, as it was
+	}
+	return syscall.ForkExec(argv[0], argv, attr)
 }
 
 // part is one component: how to start it, and how to see that it answers.
@@ -92,8 +108,9 @@ type part struct {
 	name  string
 	argv  []string
 	env   []string
-	after []string // components that must answer first
-	first func()   // done once, before the first start
+	slack time.Duration // how late its timers may be
+	after []string      // components that must answer first
+	first func()        // done once, before the first start
 	probe func() error
 }
 
@@ -108,7 +125,7 @@ func keep(p part, c *children, b *board, log string, stop <-chan struct{}) {
 	pause := firstPause
 	for {
 		began := time.Now()
-		pid, ended, err := c.start(p.argv, p.env, log)
+		pid, ended, err := c.start(p, log)
 		if err != nil {
 			b.component(p.name, func(k *Component) { k.State, k.Exit, k.PID = "crashed", err.Error(), 0 })
 		} else {

@@ -50,12 +50,21 @@ table ip %[1]s {
 // leaveHost removes what joinHost made; the interfaces are gone with their namespace, or go now.
 func leaveHost(s Settings) error {
 	if link, err := netlink.LinkByName(s.link()); err == nil {
-		if err := netlink.LinkDel(link); err != nil {
-			return fmt.Errorf("removing the interface %s: %w", s.link(), err)
+		if err := removeLink(link); err != nil {
+			return err
 		}
 	}
 	leaveFirewall(s)
 	return nft(s, fmt.Sprintf("table ip %[1]s\ndelete table ip %[1]s\n", s.table()))
+}
+
+// removeLink removes an interface. It may go by itself at this very moment: the kernel takes a namespace away when the
+// last process of it has ended, and that is after the supervisor's lock is free.
+func removeLink(link netlink.Link) error {
+	if err := netlink.LinkDel(link); err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("removing the interface %s: %w", link.Attrs().Name, err)
+	}
+	return nil
 }
 
 // joinInside sets up our end, and hides the pods behind the node's address.

@@ -25,6 +25,9 @@ var disabled = []string{
 	"horizontal-pod-autoscaler-controller", "validatingadmissionpolicy-status-controller",
 }
 
+// lateness lets the kernel serve the many timers of a component at once: most of what an idle cluster costs is waking up.
+const lateness = 25 * time.Millisecond
+
 // parts are the processes of the cluster, in the order in which they come up.
 func parts(s Settings, admin, insecure *http.Client) []part {
 	self := func(name string, args ...string) []string {
@@ -32,42 +35,43 @@ func parts(s Settings, admin, insecure *http.Client) []part {
 	}
 	get := func(url string) func() error { return func() error { return fetch(insecure, url) } }
 	env := environment()
+	one := append(environment(), "GOMAXPROCS=1") // for those with little to do: no second thread looks for work in vain
 	return []part{
 		{
-			name: "containerd", env: env,
+			name: "containerd", env: env, // no slack: the pods' processes would inherit it
 			argv:  []string{binaries + "/containerd", "--config", s.etc("containerd.toml")},
 			probe: func() error { return dial("unix", s.socket()) },
 		},
 		{
-			name: "etcd", env: env, argv: self("etcd", etcdFlags(s)...),
+			name: "etcd", env: env, slack: lateness, argv: self("etcd", etcdFlags(s)...),
 			probe: func() error { return dial("tcp", strings.TrimPrefix(etcdAddress, "https://")) },
 		},
 		{
-			name: "kube-apiserver", env: env, after: []string{"etcd"},
+			name: "kube-apiserver", env: env, slack: lateness, after: []string{"etcd"},
 			argv:  self("kube-apiserver", apiserverFlags(s)...),
 			probe: adminProbe(s, "/readyz"),
 		},
 		{
-			name: "kubelet", env: env, after: []string{"containerd", "kube-apiserver"},
+			name: "kubelet", env: env, slack: lateness, after: []string{"containerd", "kube-apiserver"},
 			argv: self("kubelet",
 				"--config="+s.etc("kubelet.json"), "--kubeconfig="+s.etc("kubelet.kubeconfig"),
 				"--hostname-override="+s.Node(), "--node-ip="+s.Network.Node.String(), "--root-dir="+kubeletDir),
 			first: func() { markPods(s, admin) }, probe: get(kubeletHealth),
 		},
 		{
-			name: "coredns", env: env, after: []string{"kube-apiserver"},
+			name: "coredns", env: one, slack: lateness, after: []string{"kube-apiserver"},
 			argv: self("coredns", "-conf", s.etc("Corefile")), probe: get(dnsReady),
 		},
 		{
-			name: "kube-proxy", env: env, after: []string{"kube-apiserver"},
+			name: "kube-proxy", env: one, slack: lateness, after: []string{"kube-apiserver"},
 			argv: self("kube-proxy", "--config="+s.etc("kube-proxy.json")), probe: get(proxyHealth),
 		},
 		{
-			name: "kube-controller-manager", env: env, after: []string{"kube-apiserver"},
+			name: "kube-controller-manager", env: one, slack: lateness, after: []string{"kube-apiserver"},
 			argv: self("kube-controller-manager", managerFlags(s)...), probe: get(manager),
 		},
 		{
-			name: "kube-scheduler", env: env, after: []string{"kube-apiserver"},
+			name: "kube-scheduler", env: one, slack: lateness, after: []string{"kube-apiserver"},
 			argv: self("kube-scheduler",
 				"--kubeconfig="+s.etc("kube-scheduler.kubeconfig"),
 				"--authentication-kubeconfig="+s.etc("kube-scheduler.kubeconfig"),
@@ -76,7 +80,7 @@ func parts(s Settings, admin, insecure *http.Client) []part {
 			probe: get(schedulerReady),
 		},
 		{
-			name: "controllers", env: env, after: []string{"kube-apiserver"},
+			name: "controllers", env: one, slack: lateness, after: []string{"kube-apiserver"},
 			argv: self("controllers",
 				"-kubeconfig", s.etc("controllers.kubeconfig"), "-root", s.state("volumes"), "-node", s.Node(),
 				"-addresses", s.Network.Balancers.String()),
@@ -105,6 +109,8 @@ func etcdFlags(s Settings) []string {
 		"--peer-client-cert-auth", "--peer-trusted-ca-file=" + s.pki("etcd-ca.crt"),
 		// the only member need not give others time to vote
 		"--heartbeat-interval=250", "--election-timeout=1250",
+		// what is written is safe in the log already: the database may follow ten times less often
+		"--backend-batch-interval=1s",
 		"--snapshot-count=5000", "--log-level=warn",
 	}
 }

@@ -4,12 +4,19 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
 )
+
+var reaper = sync.OnceValue(newChildren) // it reaps every child of the process, so there can be one only
 
 func settings(t *testing.T) Settings {
 	s := Settings{Name: "default", State: t.TempDir(), Run: t.TempDir()}
@@ -135,7 +142,7 @@ func TestOnlyWhatTheKubeletSaidSinceTheStartCounts(t *testing.T) {
 func TestAPartThatEndsIsStartedAgain(t *testing.T) {
 	dir := t.TempDir()
 	b := newBoard(filepath.Join(dir, "status.json"), Status{Components: []Component{{Name: "part"}}})
-	c, stop := newChildren(), make(chan struct{})
+	c, stop := reaper(), make(chan struct{})
 	shell := part{name: "part", argv: []string{"/bin/sh", "-c", "echo started; sleep 0.05; exit 3"}, probe: func() error { return nil }}
 	go keep(shell, c, b, filepath.Join(dir, "part.log"), stop)
 	deadline := make(chan struct{})
@@ -152,6 +159,51 @@ func TestAPartThatEndsIsStartedAgain(t *testing.T) {
 	var told Status
 	if err := readJSON(filepath.Join(dir, "status.json"), &told); err != nil || told.Components[0].State != "stopped" {
 		t.Errorf("%+v, %v", told, err)
+	}
+}
+
+func TestOnlyThePartThatMayBeLateIsLate(t *testing.T) {
+	dir, c := t.TempDir(), reaper()
+	for slack, want := range map[time.Duration]string{0: "50000", lateness: "25000000"} { // 50 µs is what Linux gives
+		log := filepath.Join(dir, want)
+		_, ended, err := c.start(part{argv: []string{"/bin/cat", "/proc/self/timerslack_ns"}, slack: slack}, log)
+		if err != nil {
+			t.Fatal(err)
+		}
+		<-ended
+		if told, _ := os.ReadFile(log); strings.TrimSpace(string(told)) != want {
+			t.Errorf("with a slack of %s: %q", slack, told)
+		}
+	}
+	for _, p := range parts(settings(t), nil, nil) {
+		if exact := p.name == "containerd"; exact != (p.slack == 0) {
+			t.Errorf("%s may be late by %s", p.name, p.slack)
+		}
+	}
+}
+
+func TestAnInterfaceMayGoByItselfWhileItIsRemoved(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("only root makes interfaces")
+	}
+	runtime.LockOSThread() // and never unlocked: the thread ends with the test, and its namespace with it
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		t.Skipf("no network namespace of our own: %v", err)
+	}
+	if err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "here"}, PeerName: "there"}); err != nil {
+		t.Fatal(err)
+	}
+	link, err := netlink.LinkByName("here")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, how := range []string{"while it is there", "when it has gone"} {
+		if err := removeLink(link); err != nil {
+			t.Errorf("%s: %v", how, err)
+		}
+	}
+	if _, err := netlink.LinkByName("here"); err == nil {
+		t.Error("the interface is still there")
 	}
 }
 
