@@ -707,6 +707,15 @@ def test_probes_ask_for_the_health_of_the_right_service() -> None:
         assert service["rpc"]["grpcPort"] == asked[component]["port"]
 
 
+def test_a_schema_job_is_not_tried_again_where_that_mends_nothing_nor_counted_where_its_pod_was_put_out() -> None:
+    ignored, failing = one(render(INTERNAL), "Job", "backend-temporal-schema-setup-.*")["spec"]["podFailurePolicy"][
+        "rules"
+    ]
+    assert (ignored["action"], ignored["onPodConditions"]) == ("Ignore", [{"type": "DisruptionTarget"}])
+    [code] = failing["onExitCodes"]["values"]
+    assert f"\n  exit {code}\n" in (SCRIPTS / "schema-setup.sh").read_text()
+
+
 @pytest.mark.parametrize(
     ("shards", "replicas", "named"), [(None, 1, False), (64, 1, True), (64, 2, False), (512, 15, True)]
 )

@@ -3,12 +3,14 @@ mended. A real server, Temporal's own tool, migrators that are killed. In order.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,11 +256,23 @@ def test_the_migration_of_a_killed_run_is_not_cut_off_by_the_next_nor_do_two_mig
 
 
 def cut_off(env: Environment, server: Server, name: str) -> None:
-    """Kills the migrator between the end of v1.0 and its record, as a node that goes down does."""
+    """Ends the migrator between the end of v1.0 and its record, as a node that goes down does."""
     until(lambda: migrating(server, name))
     for pod in schema_pods(env):
-        env.kubectl("delete", pod, "--force", "--grace-period=0", "--wait=false")
-    server.sql(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}';")
+        kill_processes(pod.removeprefix("pod/"))
+    server.sql(
+        f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}' AND application_name <> 'somebody';"
+    )
+    end_sessions(server)
+
+
+def kill_processes(pod: str) -> None:
+    """All of a pod's processes at once; they run on this machine."""
+    mark = f"HOSTNAME={pod}\0".encode()
+    for process in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark in (process / "environ").read_bytes():
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 @pytest.mark.long

@@ -13,6 +13,11 @@ die() {
   echo "schema: $*" >&2
   exit 1
 }
+# What no further try mends: the Job fails at once.
+refuse() {
+  echo "schema: $*" >&2
+  exit 78
+}
 
 # A statement cut off half-way can leave a database that no further run mends: a stop is obeyed between the steps only.
 stopping=
@@ -86,7 +91,7 @@ SQL
   hint="name another one in backend.temporalConfig.postgres.database; to take this one over: COMMENT ON DATABASE \"$1\" IS 'devenv owner: $OWNER'"
   case $mark in
     "devenv owner: $OWNER") return ;;
-    ?*) die "database $1 belongs to ${mark#devenv owner: }, not to $OWNER; $hint" ;;
+    ?*) refuse "database $1 belongs to ${mark#devenv owner: }, not to $OWNER; $hint" ;;
   esac
   live=$(sql "$1" <<'SQL'
 SELECT to_regclass('cluster_membership') IS NOT NULL AS known \gset
@@ -127,7 +132,7 @@ SQL
 fits() {
   begun=$(shards)
   [ "${begun:-$HISTORY_SHARDS}" = "$HISTORY_SHARDS" ] ||
-    die "database $store was begun with numHistoryShards $begun, for as long as it lives; backend.temporal.server.config.numHistoryShards is $HISTORY_SHARDS: set it to $begun, or name another database"
+    refuse "database $store was begun with numHistoryShards $begun, for as long as it lives; backend.temporal.server.config.numHistoryShards is $HISTORY_SHARDS: set it to $begun, or name another database"
   not_newer "$store" "$TEMPORAL_REQUIRES"
   not_newer "$visibility" "$VISIBILITY_REQUIRES"
 }
@@ -135,9 +140,9 @@ fits() {
 not_newer() {
   have=$(version "$1")
   [ -n "$have" ] || ! renamed "$1" ||
-    die "database $1 was restored under another name, so its schema's version is not found: UPDATE schema_version SET db_name = '$1'"
+    refuse "database $1 was restored under another name, so its schema's version is not found: UPDATE schema_version SET db_name = '$1'"
   [ -n "$INTERNAL" ] || at_least "$2" "${have:-0.0}" ||
-    die "database $1 has schema $have, which a newer server brought; this one knows $2, and a downgrade is refused: deploy the newer server, or name another database"
+    refuse "database $1 has schema $have, which a newer server brought; this one knows $2, and a downgrade is refused: deploy the newer server, or name another database"
 }
 
 renamed() {
@@ -197,7 +202,7 @@ again() { # as update
   [ -z "$(shards)" ] || die "update-schema failed on database $1: see the error above"
   cut="no Temporal ever ran on database $1; its first migration was cut off after schema $(version "$1"), with $(tables "$1") tables"
   [ -n "$INTERNAL" ] ||
-    die "$cut. Make it anew, and deploy again: DROP DATABASE \"$1\"; CREATE DATABASE \"$1\" OWNER \"$PGUSER\""
+    refuse "$cut. Make it anew, and deploy again: DROP DATABASE \"$1\"; CREATE DATABASE \"$1\" OWNER \"$PGUSER\""
   say "$cut: it is emptied and begun anew"
   tool "$1" setup-schema -v 0.0 --overwrite && update "$@" || die "update-schema failed on database $1, emptied: see the error above"
 }

@@ -4,6 +4,10 @@ one container, one shell and one log hold the whole migration, lock included. */
 {{- $connection := include "backend.connection" . | fromYaml }}
 {{- $schema := (.Values.temporal).schema | default dict }}
 {{- $placement := ((.Values.global).temporal) -}}
+podFailurePolicy:
+  rules:
+    - {action: Ignore, onPodConditions: [{type: DisruptionTarget}]}
+    - {action: FailJob, onExitCodes: {containerName: schema, operator: In, values: [78]}}
 backoffLimit: {{ kindIs "invalid" $schema.backoffLimit | ternary 3 $schema.backoffLimit }}
 template:
   metadata:
