@@ -61,6 +61,7 @@ OWN = {
     "delete_data": "delete volume and password too",
     "rounds": "how often each is measured",
     "failures": "the catalogue of broken environments instead: seconds to the exit, and is the cause named",
+    "scale": "1,000 simulated pods, too, on a cluster of their own, which goes afterwards",
     "revision": "go back to this one; else to the last good one",
     "simulated_nodes": "how many nodes that do not exist, for pods that ask for them; 0: none; else as before",
     "database": "backend, temporal or temporal_visibility",
@@ -587,9 +588,10 @@ def test(screen: Any, fast: bool = False, all: bool = False) -> None:
 
 
 @environment_task
-def bench(screen: Any, flags: Flags, rounds: int = 5, failures: bool = False) -> None:
-    """Measure devenv against plain Helm, side by side, on the embedded cluster, in namespaces that go afterwards."""
+def bench(screen: Any, flags: Flags, rounds: int = 5, failures: bool = False, scale: bool = False) -> None:
+    """Measure devenv against plain Helm, and Helmfile if on PATH, side by side on the embedded cluster."""
     from devenv import bench as measuring
+    from devenv import benchtable
 
     if failures:
         from devenv import failures as failing
@@ -597,11 +599,11 @@ def bench(screen: Any, flags: Flags, rounds: int = 5, failures: bool = False) ->
         told = failing.bench(flags, screen)
         screen.answer(told) if flags.output == "json" else print(failing.table(told))
         return
-    record = measuring.run(flags, screen, rounds)
+    record = measuring.run(flags, screen, rounds, scale)
     if flags.output == "json":
         screen.answer(record)
     else:
-        print(measuring.table(record))
+        print(benchtable.table(record))
 
 
 @plain_task

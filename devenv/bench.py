@@ -1,7 +1,8 @@
 """Measures devenv against plain Helm, side by side: the same chart, values, Helm program and cluster. Edge out.
 
 Each round does both, in turns first, in namespaces of their own; a ratio is that of a pair, so that what else the
-machine does weighs on both sides. Helm's side is `helm upgrade --install --wait`.
+machine does weighs on both sides. Helm's side is `helm upgrade --install --wait`. Where PATH has Helmfile, its `sync`
+is a third side, with the same Helm.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-import statistics
+import re
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,11 +22,13 @@ from pathlib import Path
 from typing import Any
 
 from devenv import apply, environment, look, paths
+from devenv.benchtable import Measure, machine
 from devenv.clients import shell
 from devenv.clients.kube import KINDS, Kube
 from devenv.cluster import images
 from devenv.environment import Environment, Session, reach
 from devenv.errors import InputWrong, StepFailed
+from devenv.model import Desired
 from devenv.report import Screen
 from devenv.settings import Flags
 
@@ -32,41 +36,6 @@ Object = dict[str, Any]
 
 SIDES = ("devenv", "helm")
 GONE_WITHIN = 60.0  # seconds that a namespace may take to go before the next round begins all the same
-
-
-@dataclass(frozen=True)
-class Measure:
-    """One thing that was measured: seconds for each round; `helm` is empty where Helm has nothing like it.
-
-    `proof` is the part of devenv's seconds in which it proved the environment, which Helm does not do.
-    """
-
-    name: str
-    devenv: tuple[float, ...]
-    helm: tuple[float, ...] = ()
-    proof: tuple[float, ...] = ()
-
-    @property
-    def ratio(self) -> float | None:
-        """The median of the pairs' ratios, the proof not counted."""
-        if not self.helm:
-            return None
-        proof = self.proof or (0.0,) * len(self.devenv)
-        pairs = zip(self.devenv, proof, self.helm, strict=True)
-        return statistics.median((ours - proving) / theirs for ours, proving, theirs in pairs)
-
-    def record(self) -> dict[str, Any]:
-        ratio = self.ratio
-        return {
-            "name": self.name,
-            "devenv": [round(seconds, 3) for seconds in self.devenv],
-            "helm": [round(seconds, 3) for seconds in self.helm],
-            "proof": [round(seconds, 3) for seconds in self.proof],
-            "devenvMedian": round(statistics.median(self.devenv), 3),
-            "helmMedian": round(statistics.median(self.helm), 3) if self.helm else None,
-            "proofMedian": round(statistics.median(self.proof), 3) if self.proof else None,
-            "ratio": None if ratio is None else round(ratio, 2),
-        }
 
 
 @dataclass(frozen=True)
@@ -78,26 +47,34 @@ class Bench:
     session: Session
     rounds: int
     screen: Screen
+    helmfile: Path | None
+
+    @property
+    def sides(self) -> tuple[str, ...]:
+        return (*SIDES, "helmfile") if self.helmfile else SIDES
 
 
-def run(flags: Flags, screen: Screen, rounds: int) -> dict[str, Any]:
-    """Deploys the profile's environment twice, measures, and removes both. Raises InputWrong, StepFailed."""
+def run(flags: Flags, screen: Screen, rounds: int, scale: bool = False) -> dict[str, Any]:
+    """Deploys the profile's environment once for each side, measures, and removes them. Raises InputWrong, StepFailed.
+
+    `scale`: 1,000 simulated pods, too, on a cluster of their own.
+    """
     if not 1 <= rounds <= 100:
         raise InputWrong(f"{rounds} rounds cannot be", where="--rounds", next="--rounds 5")
-    names = {side: f"bench-{side}-{os.getpid()}" for side in SIDES}
-    mine = _described(flags, names["devenv"])
+    mine = _described(flags, f"bench-devenv-{os.getpid()}")
     if not mine.desired.bundled:
         raise InputWrong("the bench is for the bundled chart", where="--chart", next="inv bench")
     session = reach(mine, screen, start=True)
     load = os.getloadavg()[0]
-    bench = Bench(flags, mine, session, rounds, screen)
+    bench = Bench(flags, mine, session, rounds, screen, shell.which("helmfile"))
+    names = {side: f"bench-{side}-{os.getpid()}" for side in bench.sides}
     with _namespaces(session, list(names.values()), screen):
         with screen.stage("prepare") as stage:
-            stage.waits("both sides are deployed once")
-            for side in SIDES:
+            stage.waits("each side is deployed once")
+            for side in bench.sides:
                 _prepare(bench, side, names["devenv"], names[side])
                 _run(bench, side, names[side], ())
-            stage.says("both sides deployed, with equal values")
+            stage.says(f"{', '.join(bench.sides)} deployed, with equal values")
         measures = [
             Measure("start-up (--list)", tuple(_timed(_list) for _ in range(rounds))),
             _pairs(bench, "nothing changed", names, lambda _: ()),
@@ -107,6 +84,10 @@ def run(flags: Flags, screen: Screen, rounds: int) -> dict[str, Any]:
             if tags:
                 measures.append(_pairs(bench, "one image changed", names, lambda number: (tags[number % 2],)))
         measures += _from_nothing(bench, names["devenv"])
+    if scale:
+        from devenv import benchscale
+
+        measures += benchscale.measures(session.helm, _turns(SIDES, rounds), screen, _must)
     return {
         "schema": "devenv/bench/v1",
         "machine": {**machine(), "load": round(load, 1)},
@@ -114,6 +95,7 @@ def run(flags: Flags, screen: Screen, rounds: int) -> dict[str, Any]:
             "kubernetes": session.version,
             "helm": session.helm.version(),
             "python": platform.python_version(),
+            **({"helmfile": _version(bench.helmfile)} if bench.helmfile else {}),
         },
         "temporal": mine.desired.temporal,
         "rounds": rounds,
@@ -155,13 +137,35 @@ def _run(bench: Bench, side: str, namespace: str, sets: Sequence[str]) -> tuple[
     words = ["upgrade", composed.release, composed.chart, "--install", "--wait", "--values", "-"]
     words += ["--timeout", f"{composed.timeouts['rollout']:.0f}s"]
     program, values = replace(bench.session.helm, namespace=namespace), json.dumps(composed.values.tree())
+    if side == "helmfile":
+        return _sync(bench, composed, namespace, values), 0.0
     started = time.monotonic()
     _must(program.run(*words, stdin=values), "helm")
     return time.monotonic() - started, 0.0
 
 
+def _sync(bench: Bench, composed: Desired, namespace: str, values: str) -> float:
+    """Seconds of Helmfile's `sync` of one release; Helm waits as on Helm's own side."""
+    helm, timeout = bench.session.helm, int(composed.timeouts["rollout"])
+    release = {"name": composed.release, "namespace": namespace, "chart": composed.chart, "values": ["values.json"]}
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "helmfile.yaml"
+        file.write_text(f"releases: [{json.dumps({**release, 'wait': True, 'timeout': timeout})}]\n")
+        file.with_name("values.json").write_text(values)
+        bound: list[str | Path] = ["--helm-binary", helm.program, "--kube-context", helm.context, "--file", file]
+        started = time.monotonic()
+        argv = [str(bench.helmfile), *bound, "sync", "--skip-deps"]  # the chart's own are in its folder
+        _must(shell.run(argv, env={"KUBECONFIG": str(helm.kubeconfig)}, drop=("HELM_",)), "helmfile")
+        return time.monotonic() - started
+
+
+def _version(helmfile: Path) -> str:
+    said = re.search(r"\d+\.\d+\.\d+", shell.run([helmfile, "version", "--output", "short"]).stdout)
+    return said[0] if said else "of a version that it does not say"
+
+
 def _prepare(bench: Bench, side: str, first: str, namespace: str) -> None:
-    """What plain Helm needs and devenv makes itself: the namespace, and the internal database's Secret."""
+    """What the other sides need and devenv makes itself: the namespace, and the internal database's Secret."""
     if side == "devenv":
         return
     kube, name = bench.session.kube, apply.database_name(bench.mine.desired.release)
@@ -174,11 +178,11 @@ def _prepare(bench: Bench, side: str, first: str, namespace: str) -> None:
 
 def _from_nothing(bench: Bench, first: str) -> list[Measure]:
     """Each round in namespaces that were not there; and how long devenv goes on after the last pod is ready."""
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    seconds: dict[str, list[float]] = {side: [] for side in bench.sides}
     proofs, after = [], []
     kube = bench.session.kube
     with bench.screen.stage("bench") as stage:
-        for number, side in _turns(bench.rounds):
+        for number, side in _turns(bench.sides, bench.rounds):
             stage.waits(f"empty namespace: round {number + 1} of {bench.rounds}, {side}")
             namespace = f"{first}-{side}-{number}"
             with _namespaces(bench.session, [namespace], None):
@@ -190,8 +194,8 @@ def _from_nothing(bench: Bench, first: str) -> list[Measure]:
                 if side == "devenv":
                     proofs.append(proof)
                     after.append(max(0.0, ended - ready[-1] - proof))
-        whole = Measure("empty namespace to ready", tuple(seconds["devenv"]), tuple(seconds["helm"]), tuple(proofs))
-        stage.says(_told(whole))
+        whole = _measure("empty namespace to ready", seconds, proofs)
+        stage.says(whole.told())
     return [whole, Measure("from the last pod's Ready to the end", tuple(after))]
 
 
@@ -229,31 +233,30 @@ def _proof_seconds(namespace: str, since: float) -> float:
     return float(sum(stage["seconds"] for stage in stages if stage["name"] == "proof"))
 
 
-def _turns(rounds: int) -> Iterator[tuple[int, str]]:
-    """Both sides in each round, in turns first."""
+def _turns(sides: Sequence[str], rounds: int) -> Iterator[tuple[int, str]]:
+    """All sides in each round, in turns first."""
     for number in range(rounds):
-        yield from ((number, side) for side in (SIDES if number % 2 == 0 else reversed(SIDES)))
+        yield from ((number, side) for side in (sides if number % 2 == 0 else reversed(sides)))
+
+
+def _measure(name: str, seconds: Mapping[str, Sequence[float]], proofs: Sequence[float]) -> Measure:
+    ours, helms, helmfiles = (tuple(seconds.get(side, ())) for side in (*SIDES, "helmfile"))
+    return Measure(name, ours, helms, tuple(proofs) if any(proofs) else (), helmfiles)
 
 
 def _pairs(bench: Bench, name: str, names: Mapping[str, str], sets: Callable[[int], Sequence[str]]) -> Measure:
-    """Both sides in each round, in turns first."""
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+    """All sides in each round, in turns first."""
+    seconds: dict[str, list[float]] = {side: [] for side in bench.sides}
     proofs: list[float] = []
     with bench.screen.stage("bench") as stage:
-        for number, side in _turns(bench.rounds):
+        for number, side in _turns(bench.sides, bench.rounds):
             stage.waits(f"{name}: round {number + 1} of {bench.rounds}")
             took, proof = _run(bench, side, names[side], sets(number))
             seconds[side].append(took)
             proofs += [proof] if side == "devenv" else []
-        measure = Measure(name, tuple(seconds["devenv"]), tuple(seconds["helm"]), tuple(proofs) if any(proofs) else ())
-        stage.says(_told(measure))
+        measure = _measure(name, seconds, proofs)
+        stage.says(measure.told())
     return measure
-
-
-def _told(measure: Measure) -> str:
-    record = measure.record()
-    both = f"{record['devenvMedian']:.2f} s, helm {record['helmMedian']:.2f} s, ratio {record['ratio']}"
-    return f"{measure.name}: {both}"
 
 
 def _list() -> None:
@@ -284,43 +287,3 @@ def _namespaces(session: Session, names: Sequence[str], screen: Screen | None) -
 
 def _there(session: Session, names: Sequence[str]) -> bool:
     return any(session.kube.find(f"/api/v1/namespaces/{name}") for name in names)
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were taken on."""
-    model = ""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
-        memory = int(Path("/proc/meminfo").read_text().split()[1]) // 1024
-    except (OSError, ValueError, IndexError):
-        memory = 0
-    return {
-        "cpus": os.cpu_count() or 0,
-        "model": model or platform.machine(),
-        "memoryMB": memory,
-        "system": platform.system(),
-    }
-
-
-def table(record: Mapping[str, Any]) -> str:
-    """The figures as Markdown, for README, with the machine that they were taken on. Pure."""
-    where, versions = record["machine"], record["versions"]
-    lines = ["| | devenv | of it proof | helm | ratio without proof |", "|---|---|---|---|---|"]
-    for one in record["measures"]:
-        cells = [_seconds(one[key]) for key in ("devenvMedian", "proofMedian", "helmMedian")]
-        ratio = "" if one["ratio"] is None else f"{one['ratio']:.2f}"
-        lines.append(f"| {one['name']} | {' | '.join(cells)} | {ratio} |")
-    lines += [
-        "",
-        f"Medians of {record['rounds']} rounds; Temporal {'on' if record['temporal'] else 'off'}; {where['cpus']} CPUs "
-        f"({where['model']}), {where['memoryMB'] / 1024:.0f} GB, load {where['load']} before; "
-        f"Kubernetes {versions['kubernetes'].removeprefix('v')}, Helm {versions['helm']}, Python {versions['python']}.",
-    ]
-    if where["load"] > where["cpus"]:
-        lines.append("The machine was busy with other things: only the ratios say something.")
-    return "\n".join(lines)
-
-
-def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f} s"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from devenv import look, paths
-from devenv.bench import machine
+from devenv.benchtable import machine
 from devenv.broken import Broken, Object, bound, made
 from devenv.catalogue import CATALOGUE
 from devenv.clients import shell

@@ -95,6 +95,8 @@ RECORDS: dict[str, tuple[str, Any]] = {
     "Temporal's health": ("temporal-health", temporal.health_record(CHECKS)),
     "a smoke test": ("temporal-smoke", temporal.smoke_record(Proof("r", "w", "run", "t"))),
     "a bench": ("bench", test_bench.record()),
+    "a bench with Helmfile": ("bench", test_bench.record(measures=test_bench.THREE_SIDES)),
+    "a bench of many pods": ("bench", test_bench.record(measures=test_bench.MANY)),
     "a history": ("history", history.record(described().desired, [REVISION])),
     "a cluster": ("cluster", cluster()),
     "a cluster that does not run": (

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from devenv import scale
+from devenv import bench, benchscale, scale
 from devenv.clients import shell
-from devenv.cluster import embedded, start
+from devenv.clients.helm import Helm
+from devenv.cluster import embedded, programs, start
+from devenv.report import Screen
 from tests.cluster.conftest import PROJECT
 from tests.conftest import measured
 
@@ -52,8 +54,6 @@ def argv(chart: Path, namespace: str, task: str, *words: str) -> list[str | Path
 
 
 def kubectl(*words: str) -> str:
-    from devenv.cluster import programs
-
     output = shell.run([programs.path("kubectl"), "--kubeconfig", embedded.state(NAME) / "kubeconfig", *words])
     assert output.code == 0, output.stderr
     return output.stdout
@@ -80,6 +80,17 @@ def test_a_redeploy_of_a_thousand_pods_costs_our_process_little(chart: Path) -> 
 def test_simulated_nodes_get_no_pod_that_does_not_ask_for_them(chart: Path) -> None:
     nodes = json.loads(kubectl("get", "nodes", "--selector", "devenv.local/simulated", "--output", "json"))["items"]
     assert [node["spec"]["taints"][0]["effect"] for node in nodes] == ["NoSchedule"] * 10
+
+
+def test_the_bench_measures_both_sides_on_a_cluster_that_goes_afterwards() -> None:
+    helm, screen = Helm(programs.path("helm"), Path(), "", ""), Screen(plain=True, color=False)
+    made = benchscale.measures(helm, [(0, "helm"), (0, "devenv")], screen, bench._must, workloads=3, replicas=2)
+    assert [one.name for one in made] == [
+        "6 simulated pods, first install",
+        "6 simulated pods, one value changed in all",
+    ]
+    assert all(one.ratio and one.cpu[0] > 0.1 and one.memory[0] > 10e6 for one in made)
+    assert not embedded.state(f"bench-{os.getpid()}").exists()
 
 
 @pytest.mark.parametrize(
