@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import random
 import re
 import sys
 import tempfile
@@ -35,6 +36,9 @@ from devenv.settings import Flags
 Object = dict[str, Any]
 
 SIDES = ("devenv", "helm")
+# Seconds. The kubelet looks after pods each second, and at their readiness every two: without a pause each side
+# begins where the one before it ended, and would meet those clocks at the same moment each time, early or late.
+CLOCKS = 2.0
 GONE_WITHIN = 60.0  # seconds that a namespace may take to go before the next round begins all the same
 
 
@@ -251,6 +255,7 @@ def _pairs(bench: Bench, name: str, names: Mapping[str, str], sets: Callable[[in
     with bench.screen.stage("bench") as stage:
         for number, side in _turns(bench.sides, bench.rounds):
             stage.waits(f"{name}: round {number + 1} of {bench.rounds}")
+            time.sleep(random.uniform(0, CLOCKS))
             took, proof = _run(bench, side, names[side], sets(number))
             seconds[side].append(took)
             proofs += [proof] if side == "devenv" else []
