@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 
-from devenv import health, watch
+from devenv import ailments, watch
 from devenv.broken import (
     WAITS,
     Broken,
@@ -205,29 +205,29 @@ AFTER_A_GRACE: dict[str, Broken] = {
         (app(), service("web", "wbe", 8080)), "Service/web leads nowhere", ("app=wbe",), "available=1",
         watch.SERVICE_GRACE + watch.STEADY,
     ),
-    "a wrong image": Broken((app(image=NOWHERE),), "Deployment/app gets no image", (NOWHERE, "no such host"), PULL, health.PULL_GRACE),
+    "a wrong image": Broken((app(image=NOWHERE),), "Deployment/app gets no image", (NOWHERE, "no such host"), PULL, ailments.PULL_GRACE),
     "a wrong tag on one of two": Broken(
-        (app("web"), app("api", image=ELSEWHERE)), "Deployment/api gets no image", (ELSEWHERE,), PULL, health.PULL_GRACE,
+        (app("web"), app("api", image=ELSEWHERE)), "Deployment/api gets no image", (ELSEWHERE,), PULL, ailments.PULL_GRACE,
         never=("web",),
     ),
     "a volume claim that is not there": Broken(
         (mounted("/d", {"persistentVolumeClaim": {"claimName": "nope"}}, python(SLEEPS)),),
-        "Deployment/app has no volume", ('persistentvolumeclaim "nope" not found',), 'claim "nope" not found', health.REFUSED_GRACE,
+        "Deployment/app has no volume", ('persistentvolumeclaim "nope" not found',), 'claim "nope" not found', ailments.REFUSED_GRACE,
     ),
     "an admission webhook that is down": Broken(
-        (app(),), "Deployment/app may not make its pods", ("failed calling webhook",), REFUSED, health.WEBHOOK_GRACE,
+        (app(),), "Deployment/app may not make its pods", ("failed calling webhook",), REFUSED, ailments.WEBHOOK_GRACE,
         before=(made("ValidatingWebhookConfiguration", "NAMESPACE", "admissionregistration.k8s.io/v1", webhooks=[WEBHOOK]),),
     ),
     "no node with the CPU, where nodes may be added": Broken(
-        (app(resources=CPU),), "Deployment/app finds no node", ("Insufficient cpu",), UNSCHEDULED, health.SCHEDULING_GRACE,
+        (app(resources=CPU),), "Deployment/app finds no node", ("Insufficient cpu",), UNSCHEDULED, ailments.SCHEDULING_GRACE,
         flags=("--yes",),
     ),
     "a port that is taken": Broken(
-        (app("one", **PORT), app("two", **PORT)), "finds no node", ("free ports",), UNSCHEDULED, health.SCHEDULING_GRACE,
+        (app("one", **PORT), app("two", **PORT)), "finds no node", ("free ports",), UNSCHEDULED, ailments.SCHEDULING_GRACE,
     ),
     "a node that is not ready": Broken(
         (app(pod={"nodeName": SILENT}),), "Deployment/app is on a node that is not ready", (SILENT, "container runtime is down"),
-        "node='NAMESPACE-silent'", health.NODE_GRACE, before=(node(SILENT, ready="False"),),
+        "node='NAMESPACE-silent'", ailments.NODE_GRACE, before=(node(SILENT, ready="False"),),
     ),
 }  # fmt: skip
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from devenv import capacity, databases, diagnose, health, look, objections, password, probe, services
+from devenv import ailments, capacity, databases, diagnose, health, look, objections, password, probe, services
 from devenv.apply import database_name, volume_of
 from devenv.model import Desired, Plan, Pod, Release, Snapshot
 from devenv.preflight import Question
@@ -333,7 +333,7 @@ def _restarted(pod: Pod) -> Answers:
         if container.last_reason == "OOMKilled":
             says = f"{pod.component} was killed for using more memory than its limit, {container.restarts} times"
             yield Answer(WARN, says, f"raise its memory limit; inv logs {pod.component} --previous")
-        elif container.restarts >= health.CRASHES:
+        elif container.restarts >= ailments.CRASHES:
             says = f"{pod.component} restarted {container.restarts} times, last with exit code {container.last_exit}"
             yield Answer(WARN, says, f"inv logs {pod.component} --previous")
 
@@ -438,8 +438,8 @@ def images(wanted: Sequence[Object], seen: Snapshot, found: Sequence[Object]) ->
     failing = {}
     for pod in seen.pods:
         for container in pod.containers:
-            if container.state == "waiting" and container.reason in {*health.PULLING, "InvalidImageName"}:
-                failing[container.image] = health.first_pull_error(seen, pod) or container.message
+            if container.state == "waiting" and container.reason in {*ailments.PULLING, "InvalidImageName"}:
+                failing[container.image] = ailments.first_pull_error(seen, pod) or container.message
     for image, why in failing.items():
         # The whole chain of errors is told with the component.
         yield Answer(FAIL, f"{image} cannot be pulled: {why.rpartition(': ')[2]}", f"mend the image's name: {image}")

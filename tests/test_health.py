@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from devenv import health
+from devenv import ailments, health
 from devenv.model import Claim, Container, Event, Job, Pod, ReplicaSet, Snapshot, Verdict, Workload
 
 NAME = "Deployment/app"
@@ -115,91 +115,91 @@ UNBOUND = "0/1 nodes are available: pod has unbound immediate PersistentVolumeCl
 PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
     "a Secret is missing": (
         picture(waits_on("CreateContainerConfigError", 'secret "x" not found')),
-        f"{NAME} cannot be started", 'secret "x" not found', health.AT_ONCE,
+        f"{NAME} cannot be started", 'secret "x" not found', ailments.AT_ONCE,
     ),
-    "the image's name is wrong": (picture(waits_on("InvalidImageName")), f"{NAME} cannot be started", "Invalid", health.AT_ONCE),
+    "the image's name is wrong": (picture(waits_on("InvalidImageName")), f"{NAME} cannot be started", "Invalid", ailments.AT_ONCE),
     "the image is not there": (
         picture(waits_on("ImagePullBackOff", "Back-off"), events=(PULL,)),
-        f"{NAME} gets no image", "not found", health.PULL_GRACE,
+        f"{NAME} gets no image", "not found", ailments.PULL_GRACE,
     ),
     "the registry is busy": (
         picture(waits_on("ImagePullBackOff", "Back-off"), events=(BUSY,)),
-        f"{NAME} gets no image", "429", health.PULL_GRACE_PASSING,
+        f"{NAME} gets no image", "429", ailments.PULL_GRACE_PASSING,
     ),
     "it crashed three times": (
         picture(waits_on("CrashLoopBackOff", restarts=3, last_exit=7)),
-        f"{NAME} does not start", "crashed 4 times, exit code 7", health.AT_ONCE,
+        f"{NAME} does not start", "crashed 4 times, exit code 7", ailments.AT_ONCE,
     ),
     "it crashed twice": (
         picture(waits_on("CrashLoopBackOff", restarts=1, last_exit=7)),
-        f"{NAME} does not start", "crashed 2 times, exit code 7", health.CRASH_GRACE,
+        f"{NAME} does not start", "crashed 2 times, exit code 7", ailments.CRASH_GRACE,
     ),
     "it crashed three times, and there is nothing that it could wait for": (
         picture(waits_on("CrashLoopBackOff", restarts=2, last_exit=7)),
-        f"{NAME} does not start", "crashed 3 times, exit code 7", health.AT_ONCE,
+        f"{NAME} does not start", "crashed 3 times, exit code 7", ailments.AT_ONCE,
     ),
     "its program is not in the image": (
         picture(waits_on("CrashLoopBackOff", restarts=1, last_reason="StartError", last_message=NO_PROGRAM)),
-        f"{NAME} cannot be started", 'exec: "nope": executable file not found', health.AT_ONCE,
+        f"{NAME} cannot be started", 'exec: "nope": executable file not found', ailments.AT_ONCE,
     ),
     "the StorageClass of its volume is missing, and no scheduler has looked at it yet": (
         picture(
             pod(claims=("data",)), claims=(Claim("data", "Pending", "fast"), Claim("other", "Pending", "slow")),
             events=(warning("PersistentVolumeClaim/data", "ProvisioningFailed", 'storageclass.storage.k8s.io "fast" not found'),),
         ),
-        f"{NAME} has no volume", '"fast" not found', health.AT_ONCE,
+        f"{NAME} has no volume", '"fast" not found', ailments.AT_ONCE,
     ),
     "its program is not in the image, says the runtime": (
         picture(
             waits_on("ContainerCreating"),
             events=(warning("Pod/app-new-1", "Failed", f"Error: {NO_PROGRAM}"),),
         ),
-        f"{NAME} cannot be started", 'exec: "nope": executable file not found', health.AT_ONCE,
+        f"{NAME} cannot be started", 'exec: "nope": executable file not found', ailments.AT_ONCE,
     ),
     "its node is not ready": (
         picture(pod(node="one"), unready={"one": "Kubelet stopped posting node status."}),
-        f"{NAME} is on a node that is not ready", "Kubelet stopped", health.NODE_GRACE,
+        f"{NAME} is on a node that is not ready", "Kubelet stopped", ailments.NODE_GRACE,
     ),
     "it filled its volume": (
         picture(pod(phase="Failed", message='Usage of EmptyDir volume "tmp" exceeds the limit "1Mi". ')),
-        f"{NAME} is put out", 'exceeds the limit "1Mi"', health.AT_ONCE,
+        f"{NAME} is put out", 'exceeds the limit "1Mi"', ailments.AT_ONCE,
     ),
     "its node put it out": (
         picture(pod(phase="Failed", message="The node was low on resource: memory.")),
-        f"{NAME} is put out", "low on resource", health.CRASH_GRACE,
+        f"{NAME} is put out", "low on resource", ailments.CRASH_GRACE,
     ),
     "Pod Security refuses its pods": (
         picture(events=(warning("ReplicaSet/app-new", "FailedCreate", 'pods "x" is forbidden: violates PodSecurity "restricted:latest"'),)),
-        f"{NAME} may not make its pods", "violates PodSecurity", health.AT_ONCE,
+        f"{NAME} may not make its pods", "violates PodSecurity", ailments.AT_ONCE,
     ),
     "a LimitRange refuses its pods": (
         picture(events=(warning("ReplicaSet/app-new", "FailedCreate", 'pods "x" is forbidden: maximum cpu usage per Container is 100m'),)),
-        f"{NAME} may not make its pods", "maximum cpu usage", health.AT_ONCE,
+        f"{NAME} may not make its pods", "maximum cpu usage", ailments.AT_ONCE,
     ),
     "a service account is not there yet": (
         picture(events=(warning("ReplicaSet/app-new", "FailedCreate", 'serviceaccount "default" not found'),)),
-        f"{NAME} may not make its pods", "serviceaccount", health.REFUSED_GRACE,
+        f"{NAME} may not make its pods", "serviceaccount", ailments.REFUSED_GRACE,
     ),
     "an admission webhook does not answer": (
         picture(events=(warning("ReplicaSet/app-new", "FailedCreate", 'Internal error occurred: failed calling webhook "x"'),)),
-        f"{NAME} may not make its pods", "failed calling webhook", health.WEBHOOK_GRACE,
+        f"{NAME} may not make its pods", "failed calling webhook", ailments.WEBHOOK_GRACE,
     ),
     "a quota is full while old pods end": (
         picture(pod(deleting=True, template="old"), events=(CREATE,)),
-        f"{NAME} may not make its pods", "exceeded quota", health.ENDING_GRACE,
+        f"{NAME} may not make its pods", "exceeded quota", ailments.ENDING_GRACE,
     ),
     "it is killed for its memory": (
         picture(waits_on("CrashLoopBackOff", restarts=3, last_exit=137, last_reason="OOMKilled")),
-        f"{NAME} does not start", "OOMKilled", health.AT_ONCE,
+        f"{NAME} does not start", "OOMKilled", ailments.AT_ONCE,
     ),
     "an init container crashes": (
         picture(pod(container(name="wait", init=True, state="waiting", reason="CrashLoopBackOff", restarts=4, last_exit=2))),
-        f"{NAME} does not start", "exit code 2", health.AT_ONCE,
+        f"{NAME} does not start", "exit code 2", ailments.AT_ONCE,
     ),
-    "quota refuses its pods": (picture(events=(CREATE,)), f"{NAME} may not make its pods", "exceeded quota", health.AT_ONCE),
+    "quota refuses its pods": (picture(events=(CREATE,)), f"{NAME} may not make its pods", "exceeded quota", ailments.AT_ONCE),
     "no node has room": (
         picture(pod(unscheduled="0/1 nodes are available: 1 Insufficient cpu.")),
-        f"{NAME} finds no node", "Insufficient cpu", health.SCHEDULING_GRACE,
+        f"{NAME} finds no node", "Insufficient cpu", ailments.SCHEDULING_GRACE,
     ),
     "its volume is not made": (
         picture(
@@ -207,7 +207,7 @@ PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
             claims=(Claim("data", "Pending", "fast"),),
             events=(warning("PersistentVolumeClaim/data", "ProvisioningFailed", 'storageclass "fast" not found'),),
         ),
-        f"{NAME} has no volume", 'storageclass "fast" not found', health.AT_ONCE,
+        f"{NAME} has no volume", 'storageclass "fast" not found', ailments.AT_ONCE,
     ),
     "its volume is made slowly": (
         picture(
@@ -215,14 +215,14 @@ PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
             claims=(Claim("data", "Pending", "fast"),),
             events=(warning("PersistentVolumeClaim/data", "ProvisioningFailed", "cloud says: try again"),),
         ),
-        f"{NAME} has no volume", "try again", health.PENDING_CLAIM_GRACE,
+        f"{NAME} has no volume", "try again", ailments.PENDING_CLAIM_GRACE,
     ),
     "a volume cannot be mounted yet": (
         picture(
             pod(container(state="waiting", reason="ContainerCreating")),
             events=(warning("Pod/app-new-1", "FailedMount", "Multi-Attach error: the volume is in use"),),
         ),
-        f"{NAME} cannot be started", "Multi-Attach", health.MOUNT_GRACE,
+        f"{NAME} cannot be started", "Multi-Attach", ailments.MOUNT_GRACE,
     ),
     "its liveness probe kills it": (
         picture(
@@ -232,7 +232,7 @@ PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
                 killing("Container main failed liveness probe, will be restarted"),
             ),
         ),
-        f"{NAME} is killed by its liveness probe", "statuscode: 404; killed 4 times", health.AT_ONCE,
+        f"{NAME} is killed by its liveness probe", "statuscode: 404; killed 4 times", ailments.AT_ONCE,
     ),
     "its startup probe kills it": (
         picture(
@@ -242,54 +242,54 @@ PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
                 killing("Container main failed startup probe, will be restarted"),
             ),
         ),
-        f"{NAME} is killed by its startup probe", "connection refused; killed 2 times", health.CRASH_GRACE,
+        f"{NAME} is killed by its startup probe", "connection refused; killed 2 times", ailments.CRASH_GRACE,
     ),
     "another container's probe kills that one": (
         picture(
             waits_on("CrashLoopBackOff", restarts=3, last_exit=7),
             events=(killing("Container side failed liveness probe, will be restarted"),),
         ),
-        f"{NAME} does not start", "exit code 7", health.AT_ONCE,
+        f"{NAME} does not start", "exit code 7", ailments.AT_ONCE,
     ),
     "its hook after the start fails": (
         picture(
             waits_on("CrashLoopBackOff", restarts=3, last_exit=137),
             events=(warning("Pod/app-new-1", "FailedPostStartHook", "PostStartHook failed"),),
         ),
-        f"{NAME} is killed by its postStart hook", "PostStartHook failed; killed 4 times", health.AT_ONCE,
+        f"{NAME} is killed by its postStart hook", "PostStartHook failed; killed 4 times", ailments.AT_ONCE,
     ),
     "its readiness probe runs a program that is not there": (
         picture(
             pod(container()),
             events=(warning("Pod/app-new-1", "Unhealthy", f"Readiness probe errored and resulted in unknown state: {NO_PROGRAM}"),),
         ),
-        f"{NAME} cannot be asked whether it is ready", 'exec: "nope": executable file not found', health.CRASH_GRACE,
+        f"{NAME} cannot be asked whether it is ready", 'exec: "nope": executable file not found', ailments.CRASH_GRACE,
     ),
     "its volume claim is not there": (
         picture(pod(unscheduled='0/1 nodes are available: persistentvolumeclaim "x" not found. preemption: no.')),
-        f"{NAME} has no volume", 'persistentvolumeclaim "x" not found', health.REFUSED_GRACE,
+        f"{NAME} has no volume", 'persistentvolumeclaim "x" not found', ailments.REFUSED_GRACE,
     ),
     "a folder of the node is not there": (
         picture(
             pod(container(state="waiting", reason="ContainerCreating")),
             events=(warning("Pod/app-new-1", "FailedMount", "hostPath type check failed: /x is not a directory"),),
         ),
-        f"{NAME} cannot be started", "/x is not a directory", health.AT_ONCE,
+        f"{NAME} cannot be started", "/x is not a directory", ailments.AT_ONCE,
     ),
     "a folder is mounted on a file": (
         picture(waits_on("CrashLoopBackOff", restarts=1, last_reason="StartError", last_message="mount: not a directory")),
-        f"{NAME} cannot be started", "not a directory", health.AT_ONCE,
+        f"{NAME} cannot be started", "not a directory", ailments.AT_ONCE,
     ),
     "its node forbids a setting of its kernel": (
         picture(pod(phase="Failed", message='Pod was rejected: forbidden sysctl: "kernel.msgmax" not allowlisted')),
-        f"{NAME} is put out", "kernel.msgmax", health.AT_ONCE,
+        f"{NAME} is put out", "kernel.msgmax", ailments.AT_ONCE,
     ),
     "a ConfigMap cannot be mounted": (
         picture(
             pod(container(state="waiting", reason="ContainerCreating")),
             events=(warning("Pod/app-new-1", "FailedMount", 'configmap "x" not found'),),
         ),
-        f"{NAME} cannot be started", 'configmap "x" not found', health.AT_ONCE,
+        f"{NAME} cannot be started", 'configmap "x" not found', ailments.AT_ONCE,
     ),
 }  # fmt: skip
 
@@ -308,7 +308,7 @@ def test_a_crash_may_come_of_what_is_still_starting() -> None:
     [problem] = health.judge(
         picture(crashing, workloads=(workload(), starting)), [NAME, "Deployment/database"], []
     ).problems
-    assert problem.patience == health.CRASH_GRACE
+    assert problem.patience == ailments.CRASH_GRACE
 
 
 PULLS = {
@@ -328,7 +328,7 @@ def test_a_pull_that_may_yet_succeed_is_given_more_time(why: str, passing: bool)
     told = warning("Pod/app-new-1", "Failed", f"Failed to pull image: {why}")
     failing = pod(container(state="waiting", reason="ErrImagePull", image="app:1.503"))
     [problem] = judge(picture(failing, events=(told,))).problems
-    assert problem.patience == (health.PULL_GRACE_PASSING if passing else health.PULL_GRACE)
+    assert problem.patience == (ailments.PULL_GRACE_PASSING if passing else ailments.PULL_GRACE)
 
 
 def test_the_newest_warning_says_what_is_waited_for() -> None:

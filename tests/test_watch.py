@@ -418,7 +418,7 @@ def test_a_pod_on_a_node_that_is_not_ready_fails_with_the_nodes_reason(
     api.answers[NODE] = answer
     monkeypatch.setattr(watch, "NODES", 0.1)
     monkeypatch.setattr(watch, "SETTLE", 0.0)
-    monkeypatch.setattr("devenv.health.NODE_GRACE", 0.3)
+    monkeypatch.setattr("devenv.ailments.NODE_GRACE", 0.3)
     with pytest.raises(RolloutFailed) as failed:
         follow(api, tmp_path)
     assert (failed.value.what, failed.value.why) == (
