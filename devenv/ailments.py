@@ -120,7 +120,7 @@ def _unscheduled(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> li
 
 def _without_claim(pod: Pod, component: str, owner: str, why: str) -> Problem:
     what, where = f"{owner} has no volume", f"pod {pod.name}"
-    return Problem(what, component, what, where, why, REFUSED_GRACE, about=f"Pod/{pod.name}")
+    return Problem(what, component, what, where, why, SCHEDULING_GRACE, about=f"Pod/{pod.name}")
 
 
 def _on_unready_node(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> Problem:

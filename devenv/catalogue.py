@@ -212,7 +212,7 @@ AFTER_A_GRACE: dict[str, Broken] = {
     ),
     "a volume claim that is not there": Broken(
         (mounted("/d", {"persistentVolumeClaim": {"claimName": "nope"}}, python(SLEEPS)),),
-        "Deployment/app has no volume", ('persistentvolumeclaim "nope" not found',), 'claim "nope" not found', ailments.REFUSED_GRACE,
+        "Deployment/app has no volume", ('persistentvolumeclaim "nope" not found',), 'claim "nope" not found', ailments.SCHEDULING_GRACE,
     ),
     "an admission webhook that is down": Broken(
         (app(),), "Deployment/app may not make its pods", ("failed calling webhook",), REFUSED, ailments.WEBHOOK_GRACE,

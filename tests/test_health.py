@@ -267,7 +267,7 @@ PROBLEMS: dict[str, tuple[Snapshot, str, str, float]] = {
     ),
     "its volume claim is not there": (
         picture(pod(unscheduled='0/1 nodes are available: persistentvolumeclaim "x" not found. preemption: no.')),
-        f"{NAME} has no volume", 'persistentvolumeclaim "x" not found', ailments.REFUSED_GRACE,
+        f"{NAME} has no volume", 'persistentvolumeclaim "x" not found', ailments.SCHEDULING_GRACE,
     ),
     "a folder of the node is not there": (
         picture(
