@@ -196,7 +196,7 @@ class Certificates:
         return (self.folder / f"{name}.crt").read_text()
 
     def _openssl(self, *words: str | Path) -> None:
-        conf = self.programs.root / "openssl/root/etc/ssl/openssl.cnf"
+        conf = self.programs.root / "openssl" / "root" / "etc/ssl/openssl.cnf"
         output = shell.run([self.programs.openssl, *words], cwd=self.folder, env={"OPENSSL_CONF": str(conf)})
         assert output.code == 0, output.stderr
 
