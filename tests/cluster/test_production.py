@@ -112,7 +112,8 @@ def test_a_downgrade_and_other_shards_end_in_the_hook_before_the_release_is_touc
         setting = "--set" if "Shards" in change else "--set-string"
         output = env.inv("helm", "--", *UPGRADE, setting, change, stdin=SEED)
         assert output.code != 0
-        assert "with exit code 78 matching FailJob" in output.stderr  # at once: no further try would mend it
+        job = env.kubectl("get", "job/backend-temporal-schema-setup", "-o", "jsonpath={.status.conditions[*].message}")
+        assert "exit code 78 matching FailJob rule" in job  # at once: no further try would mend it
         log = env.kubectl("logs", "job/backend-temporal-schema-setup", "-c", "schema")
         assert told in log
     assert env.kubectl("get", "deployment/backend-temporal-history", "-o", "jsonpath={.metadata.generation}") == before
