@@ -21,7 +21,7 @@ GONE = "unable to retrieve container logs for "  # the kubelet says so with stat
 SERVICE_GRACE = 2.0  # seconds: pods of elsewhere that it may lead to are found by then
 STEADY = 5.0  # seconds: a program that crashes at start has done so by then
 TICK = 0.25  # seconds: what outlasts its patience is seen that soon
-NODES = 2.0  # seconds: how often nodes are asked whether they are ready, while pods on them are not
+NODES = 1.0  # seconds: how often nodes are asked whether they are ready, while pods on them are not
 SETTLE = 2.0  # seconds after Helm: until then the controllers may not have seen its change
 
 HOOK = re.compile(r"hook|BackoffLimitExceeded|(pre|post)-(install|upgrade|rollback)", re.IGNORECASE)  # and for a hook
