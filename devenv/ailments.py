@@ -107,13 +107,10 @@ def _unscheduled(snapshot: Snapshot, pod: Pod, component: str, owner: str) -> li
     if any(event.reason in SCALING for event in events):
         return []
     what = f"{owner} finds no node"
+    if missing := NO_CLAIM.search(pod.unscheduled):
+        return [_without_claim(pod, component, owner, missing.group(0))]
     if "unbound immediate PersistentVolumeClaims" in pod.unscheduled or "persistentvolumeclaim" in pod.unscheduled:
-        missing = NO_CLAIM.search(pod.unscheduled)
-        return (
-            [_without_claim(pod, component, owner, missing.group(0))]
-            if missing
-            else _unbound(snapshot, pod, component, owner)
-        )
+        return _unbound(snapshot, pod, component, owner)
     where, about = f"pod {pod.name}", f"Pod/{pod.name}"
     return [Problem(f"{owner} unscheduled", component, what, where, pod.unscheduled, SCHEDULING_GRACE, about=about)]
 

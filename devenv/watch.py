@@ -162,11 +162,11 @@ def follow(
 def _keep(kube: Kube, goal: Goal, snapshot: Snapshot, kept: Kept) -> None:
     """Reads the logs of hooks and Jobs as soon as they fail: Helm, or Kubernetes, may delete their pods in the next
     moment."""
-    if not (goal.watched or goal.jobs):
+    owners = {*goal.watched, *goal.jobs}
+    if not owners:
         return
     for pod in snapshot.pods:
-        owners = {pod.owner, f"Pod/{pod.name}"}
-        if owners.isdisjoint((*goal.watched, *goal.jobs)) or f"Pod/{pod.name}" in goal.earlier:
+        if owners.isdisjoint((pod.owner, f"Pod/{pod.name}")) or f"Pod/{pod.name}" in goal.earlier:
             continue
         for container in pod.containers:
             failed = container.exit_code or container.last_exit
