@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from devenv import ailments
 from devenv.ailments import AT_ONCE, CRASHES, PULLING, WRONG_CONFIG
 from devenv.model import Container, Job, Pod, Problem, Snapshot, Verdict, Workload
+
+LIVENESS = "Liveness probe failed"  # so begins the kubelet's event
 
 
 def judge(
@@ -130,15 +132,29 @@ def of_pod(snapshot: Snapshot, pod: Pod) -> list[Problem]:
     return ailments.of_pod(snapshot, pod, pod.component, f"Pod/{pod.name}")
 
 
-def unproven(snapshot: Snapshot, wanted: Iterable[str]) -> list[tuple[str, str, int]]:
-    """(pod, container, restarts) of what is ready only because nothing asks it: it may crash in the next moment."""
+@dataclass(frozen=True)
+class Unproven:
+    """A container that is ready and may yet crash in the next moment: nothing asks it, or its liveness probe failed,
+    `failed_at` (RFC 3339) the last time."""
+
+    pod: str
+    container: str
+    restarts: int
+    failed_at: str = ""
+
+
+def unproven(snapshot: Snapshot, wanted: Iterable[str]) -> list[Unproven]:
     owners = frozenset(wanted)
+    failed: dict[str, str] = {}
+    for event in snapshot.events:
+        if event.message.startswith(LIVENESS):
+            failed[event.about] = max(failed.get(event.about, ""), event.at)
     return [
-        (pod.name, container.name, container.restarts)
+        Unproven(pod.name, container.name, container.restarts, failed.get(f"Pod/{pod.name}", ""))
         for pod in snapshot.pods
         if pod.owner in owners and not pod.deleting
         for container in pod.containers
-        if container.state == "running" and not container.probed
+        if container.state == "running" and (not container.probed or f"Pod/{pod.name}" in failed)
     ]
 
 

@@ -113,7 +113,7 @@ def follow(
     started = time.monotonic()
     first_seen: dict[str, float] = {}
     lines_since: dict[tuple[str, str], float] = {}
-    running: dict[tuple[str, str, int], float] = {}
+    running: dict[health.Unproven, float] = {}
     verdict = Verdict(False, (), ())
     busy, settled = True, started
     unready: Mapping[str, str] = {}
@@ -132,8 +132,8 @@ def follow(
                 goal, settled = applied(goal), now + SETTLE
             verdict = _judge(snapshot, goal)
             running = {one: running.get(one, now) for one in health.unproven(snapshot, goal.workloads)}
-            steady = all(_is_steady(one, now - began, goal) for one, began in running.items())
-            if verdict.ready and not busy and steady:
+            shaky = [one for one, began in running.items() if now - began < _steady(one, goal)]
+            if verdict.ready and not busy and not shaky:
                 # The watch may lag behind Helm's last write; a list does not.
                 listed = look.once(kube, goal.namespace)
                 verdict = _led(kube, goal, _judge(listed, goal))
@@ -148,8 +148,7 @@ def follow(
                 raise _failed(kube, goal.namespace, lasting, kept)
             lines_since = {line: lines_since.get(line, now) for line in verdict.lines}
             if verdict.ready:
-                held = f"all ok; what has no readiness probe must run for {goal.steady:.0f} s"
-                waits("helm applies" if busy else held)
+                waits("helm applies" if busy or not shaky else _held(shaky, goal))
             else:
                 waits(_waiting(verdict, lines_since, now))
             if now - started > goal.timeout:
@@ -260,10 +259,19 @@ def _is_new(problem: Problem, goal: Goal) -> bool:
     return bool(problem.about) and problem.about not in goal.earlier
 
 
-def _is_steady(container: tuple[str, str, int], ran: float, goal: Goal) -> bool:
-    """Whether it has run long enough to count as ready; one that has crashed before must run longer."""
-    pod, _, restarts = container
-    return f"Pod/{pod}" in goal.earlier or ran >= goal.steady * (1 + 2 * restarts)
+def _steady(one: health.Unproven, goal: Goal) -> float:
+    """For how many seconds it must run to count as ready: longer where it has crashed, or is about to be killed."""
+    if f"Pod/{one.pod}" in goal.earlier:
+        return 0.0
+    return goal.steady * (1 + 2 * max(one.restarts, bool(one.failed_at)))
+
+
+def _held(shaky: Sequence[health.Unproven], goal: Goal) -> str:
+    longest = max(_steady(one, goal) for one in shaky)
+    failing = next((one.pod for one in shaky if one.failed_at), "")
+    if failing:
+        return f"all ok; the liveness probe of {failing} failed, {longest:.0f} s must pass without that"
+    return f"all ok; what has no readiness probe must run for {longest:.0f} s"
 
 
 def _over(problem: Problem, lasted: float) -> bool:

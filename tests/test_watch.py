@@ -323,6 +323,30 @@ def test_what_has_crashed_before_must_run_longer(api: FakeApi, tmp_path: Path, m
     assert time.monotonic() - began >= 1.5
 
 
+@pytest.mark.parametrize("probe", [{}, {"readinessProbe": {"tcpSocket": {"port": 80}}}], ids=["not probed", "ready"])
+def test_a_program_whose_liveness_probe_fails_is_not_taken_for_ready(
+    api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, probe: dict[str, Any]
+) -> None:
+    one = blind(0)
+    one["spec"]["containers"][0] |= probe
+    about = {"kind": "Pod", "name": "app-1-x"}
+    told = {
+        "type": "Warning",
+        "reason": "Unhealthy",
+        "message": "Liveness probe failed: dial tcp",
+        "involvedObject": about,
+    }
+    told |= {"metadata": {"name": "e", "uid": "e"}, "lastTimestamp": "2026-01-01T00:00:00Z"}
+    api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
+    api.answers[f"GET {PODS}"] = listed(one)
+    api.answers["GET /api/v1/namespaces/n/events"] = listed(told)
+    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, steady=0.4))
+    began = time.monotonic()
+    said = follow(api, tmp_path)
+    assert time.monotonic() - began >= 1.2
+    assert said[0] == "all ok; the liveness probe of app-1-x failed, 1 s must pass without that"
+
+
 def test_a_helm_that_fails_ends_it_at_once(api: FakeApi, tmp_path: Path) -> None:
     def failed() -> bool:
         raise RolloutFailed("helm said no")
