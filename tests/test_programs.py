@@ -13,6 +13,7 @@ import tarfile
 import threading
 import time
 import zipfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -259,11 +260,14 @@ def module(home: Path, monkeypatch: pytest.MonkeyPatch) -> GoBuild:
 FAKE_GO = """
 case $1 in
 version) echo go version go1.99.0 linux/amd64 ;;
+mod) if [ $2 = edit ]; then echo "// $3" >> go.mod; fi ;;
 list)
+  if [ $2 = -m ]; then echo {module}; exit; fi
   echo 'go: downloading example.org/shown v1.34.4' >&2
   printf 'internal/a\\n\\nexample/tiny/second\\n\\n\\nexample/tiny\\n' ;;
 build)
   echo "$@ $SSL_CERT_FILE" > {log}
+  cat go.mod >> {log}; find . ../modules -type f >> {log} 2> /dev/null
   while [ $# -gt 0 ]; do [ "$1" = -o ] && out=$2; shift; done
   echo internal/a >&2; sleep 0.21; echo example/tiny/second >&2; sleep 0.21; echo example/tiny >&2
   {action}
@@ -273,7 +277,11 @@ esac
 
 
 def _go(home: Path, action: str = ":") -> Path:
-    return executable(home / "bin/go", FAKE_GO.replace("{log}", str(home / "flags")).replace("{action}", action))
+    places = {"{log}": home / "flags", "{module}": home / "shown", "{action}": action}
+    text = FAKE_GO
+    for mark, value in places.items():
+        text = text.replace(mark, str(value))
+    return executable(home / "bin/go", text)
 
 
 def test_a_build_shows_true_progress_and_names_its_programs(home: Path, module: GoBuild) -> None:
@@ -295,7 +303,25 @@ def test_without_the_hosts_certificates_go_gets_those_of_pip(
     monkeypatch.setattr(fetch, "ROOTS", ())
     (home / "out").mkdir()
     gobuild.build(module, _go(home), home / "out", programs.quiet)
-    assert (home / "flags").read_text().strip().endswith("certifi/cacert.pem")
+    assert (home / "flags").read_text().splitlines()[0].endswith("certifi/cacert.pem")
+
+
+def test_a_build_does_without_files_of_a_module(home: Path, module: GoBuild) -> None:
+    for name in ("kept.go", "part/left_out.go", "part/kept.go", "kept_test.go", "testdata/x.go"):
+        (home / "shown" / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / "shown" / name).write_text("package shown\n")
+    (home / "out").mkdir()
+    recipe = replace(module, tags=("lean", "small"), without=("example.org/shown//part/left_out.go",))
+    gobuild.build(recipe, _go(home), home / "out", programs.quiet)
+    flags, *lines = (home / "flags").read_text().splitlines()
+    assert "-tags=lean,small" in flags
+    assert "// -replace=example.org/shown=../modules/example.org/shown" in lines
+    files = {line for line in lines if line.startswith(("./", "../"))}
+    shown = "../modules/example.org/shown"
+    assert files == {"./go.mod", "./go.sum", "./main.go", f"{shown}/kept.go", f"{shown}/part/kept.go"}
+    assert "replace" not in (module.folder / "go.mod").read_text()
+    assert sorted(file.name for file in (home / "out").iterdir()) == ["first", "second"]
+    assert gobuild.key(recipe, "go1.26.8") != gobuild.key(module, "go1.26.8")
 
 
 def test_a_failed_build_says_what_the_compiler_said(home: Path, module: GoBuild) -> None:
@@ -335,6 +361,18 @@ def test_the_go_that_is_required_is_the_highest_of_the_modules(module: GoBuild) 
     (gobuild.MODULES / "other").mkdir()
     (gobuild.MODULES / "other/go.mod").write_text("module other\n\ngo 1.26.8\n")
     assert gobuild.required_go() == (1, 26, 8)
+
+
+def test_what_the_programs_have_in_common_is_compiled_once() -> None:
+    """Go's cache is shared where a library is of one version, as are those that it stands on. These take long."""
+    heavy = (
+        "github.com/prometheus/client_golang", "go.opentelemetry.io/otel", "go.opentelemetry.io/otel/sdk", "golang.org/x/crypto",
+        "golang.org/x/net", "golang.org/x/sys", "golang.org/x/text", "google.golang.org/genproto/googleapis/rpc",
+        "google.golang.org/grpc", "google.golang.org/protobuf",
+    )  # fmt: skip
+    texts = [(gobuild.MODULES / name / "go.mod").read_text() for name in ("runtime", "node", "temporal")]
+    for library in heavy:
+        assert len({gobuild.module_version(text, library) for text in texts}) == 1, library
 
 
 def test_every_go_recipe_names_a_module_that_is_there() -> None:

