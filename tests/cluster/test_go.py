@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -21,7 +22,7 @@ pytestmark = [
 
 def test_the_parts_of_the_node_pass_their_own_tests() -> None:
     """With the flags of the programs, so that Go compiles nothing twice."""
-    command = [programs.path("go"), "test", gobuild.COMPILER_FLAGS, "./..."]
+    command: list[str | Path] = [programs.path("go"), "test", gobuild.COMPILER_FLAGS, "./..."]
     output = shell.run(command, env=gobuild._environment(), cwd=gobuild.MODULES / "node")
     print(output.stdout)
     assert output.code == 0, output.stdout + output.stderr
