@@ -144,6 +144,7 @@ class Unproven:
 
 
 def unproven(snapshot: Snapshot, wanted: Iterable[str]) -> list[Unproven]:
+    """The unproven containers of the workloads (Kind/name)."""
     owners = frozenset(wanted)
     failed: dict[str, str] = {}
     for event in snapshot.events:

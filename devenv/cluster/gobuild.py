@@ -114,7 +114,7 @@ def build(recipe: GoBuild, go: Path, into: Path, waits: Waits) -> None:
         scratch = into / ".work"  # not /tmp: what an interrupted build leaves goes with the folder
         scratch.mkdir()
         env = {**_environment(), "GOTMPDIR": str(scratch)}
-        sources = _sources(recipe, go, env, scratch)
+        sources = _sources(recipe, go, env, scratch, waits)
         stale = _load(recipe, go, {**env, "GOMAXPROCS": "16"}, sources, waits)
         _compile(recipe, go, env, into, sources, stale, waits)
         _copy_files(recipe, go, env, into)
@@ -125,7 +125,7 @@ def what(recipe: GoBuild) -> str:
     return TITLES.get(recipe.module, recipe.module)
 
 
-def _sources(recipe: GoBuild, go: Path, env: Mapping[str, str], scratch: Path) -> Path:
+def _sources(recipe: GoBuild, go: Path, env: Mapping[str, str], scratch: Path, waits: Waits) -> Path:
     """The folder to build in: the recipe's own, or one beside modules that lack the files to do without.
 
     Those are put together of links, as Go lets nothing replace files of its module cache (-overlay). All paths are
@@ -133,6 +133,7 @@ def _sources(recipe: GoBuild, go: Path, env: Mapping[str, str], scratch: Path) -
     """
     if not recipe.without:
         return recipe.folder
+    waits(f"downloading the sources of {what(recipe)} that are not compiled whole")
     own, edits = scratch / recipe.module, []
     without = [file.split("//") for file in recipe.without]
     for module in dict.fromkeys(module for module, _ in without):
