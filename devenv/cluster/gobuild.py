@@ -140,9 +140,8 @@ def _sources(recipe: GoBuild, go: Path, env: Mapping[str, str], scratch: Path, w
         left_out = {name for other, name in without if other == module}
         _link(_module_folder(recipe, go, env, module), scratch / "modules" / module, left_out)
         edits.append(f"-replace={module}=../modules/{module}")
-    _link(recipe.folder, own, ())
-    (own / "go.mod").unlink()  # a link: the original is not to be edited
-    shutil.copyfile(recipe.folder / "go.mod", own / "go.mod")
+    _link(recipe.folder, own, {"go.mod"})
+    shutil.copyfile(recipe.folder / "go.mod", own / "go.mod")  # no link: the original is not to be edited
     output = shell.run([go, "mod", "edit", *edits], env=env, cwd=own)
     _succeeded(output, recipe, f"the sources of {what(recipe)} cannot be put together")
     return own
