@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -49,6 +51,20 @@ def test_one_that_died_at_it_is_not_waited_for(clone: Path) -> None:
     gone.wait()
     (clone / ".venv.making").mkdir()
     (clone / ".venv.making/pid").write_text(f"{gone.pid}\n")
+    assert inv(clone).stdout == "ready\n"
+
+
+def test_one_that_died_before_it_had_said_who_it_is_is_not_waited_for(clone: Path) -> None:
+    (clone / ".venv.making").mkdir()
+    os.utime(clone / ".venv.making", (time.time() - 300,) * 2)
+    assert inv(clone).stdout == "ready\n"
+
+
+def test_one_that_is_over_in_the_very_moment_is_not_waited_for(clone: Path) -> None:
+    (clone / "bin/mkdir").write_text(
+        '#!/bin/sh\n[ -e asked ] || { touch asked; exit 1; }\nPATH=/usr/bin:/bin exec mkdir "$@"\n'
+    )
+    (clone / "bin/mkdir").chmod(0o755)
     assert inv(clone).stdout == "ready\n"
 
 
