@@ -8,25 +8,35 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import sys
+from types import SimpleNamespace
 
 INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
+# More than half of invoke's import is for its version, for a stand-in in tests, and for what reads files of settings of
+# its own, which none of our tasks has: module → the name that invoke wants of it.
+UNASKED = {"importlib.metadata": "version", "unittest.mock": "Mock", "invoke.vendor.yaml": "YAMLError"}
 if __name__ == "__main__":  # before all else is imported
     gc.set_threshold(100000)  # objects: what is imported stays; looking for cycles in it is a fifth of a short run
     for one in INTERRUPTIONS:  # Ctrl-C during the start is no traceback either
         signal.signal(one, lambda *_: os._exit(130))
+    sys.modules.update({module: SimpleNamespace(**{name: str}) for module, name in UNASKED.items()})  # type: ignore
 
 import functools
 import inspect
 import re
-import sys
 import time
 from collections.abc import Callable
 from typing import Any, cast
 
 from invoke.collection import Collection
+from invoke.config import Config
 from invoke.exceptions import Exit, ParseError
 from invoke.program import Program
 from invoke.tasks import Task, task
+
+if __name__ == "__main__":
+    for module in UNASKED:
+        del sys.modules[module]
 
 from devenv import __version__
 from devenv.errors import Failure, InputWrong, Interrupted, nearest
@@ -657,6 +667,16 @@ namespace.add_collection(
 )  # fmt: skip
 
 
+class Unread(Config):
+    """invoke's settings without the files that it would read them from: those of the user are for other tasks."""
+
+    def load_base_conf_files(self) -> None:
+        pass
+
+    def load_project(self, merge: bool = True) -> None:
+        pass
+
+
 class Devenv(Program):
     """invoke's Program with exit code 2 for a wrong command line, and arguments after `--` taken as they are."""
 
@@ -743,7 +763,7 @@ def _with_flags(words: list[str]) -> list[str]:
 def main() -> None:
     """Runs the command line; a reader that stops reading (`inv logs | head`) is no error."""
     try:
-        Devenv(name="devenv", namespace=namespace, version=__version__, binary="inv").run()
+        Devenv(name="devenv", namespace=namespace, version=__version__, binary="inv", config_class=Unread).run()
         sys.stdout.flush()
     except KeyboardInterrupt:
         os._exit(130)

@@ -40,18 +40,17 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
     release = look.releases(kube, desired.namespace).get(desired.release)
     inputs = _inputs(desired, session)
     changed = not planning.unchanged(release, inputs)
-    with ThreadPoolExecutor(1) as beside:
-        rendering = beside.submit(rendered, desired, session, desired.values.tree()) if changed else None
-        snapshot = look.once(kube, desired.namespace)
-        before = helming.content(kube, desired.namespace, desired.release, release.revision) if release else {}
-        applied = helming.objects(str(before.get("manifest") or ""), desired.namespace)
-        wanted = rendering.result() if rendering else applied
+    coming = rendering(desired, session, desired.values.tree()) if changed else None  # while the cluster is looked at
+    snapshot = look.once(kube, desired.namespace)
+    before = helming.content(kube, desired.namespace, desired.release, release.revision) if release else {}
+    applied = helming.objects(str(before.get("manifest") or ""), desired.namespace)
+    live = look.live(kube, desired.namespace, map(planning.key, applied))
+    wanted = coming() if coming else applied
     other = _other_chart(before, desired) if changed else ""
     settings = causes.settings(before.get("config") or {}, desired.values) if changed and release else ()
     lasting = [object for object in wanted if not planning.hook(object)]
-    keys = {planning.key(object) for object in (*lasting, *applied)}
-    live, unready = look.live(kube, desired.namespace, keys), _unready(wanted, snapshot)
-    seen = planning.Seen(release, tuple(applied), live, unready, settings, other)
+    live |= look.live(kube, desired.namespace, {planning.key(object) for object in lasting} - live.keys())
+    seen = planning.Seen(release, tuple(applied), live, _unready(wanted, snapshot), settings, other)
     plan = planning.make(inputs, lasting, seen)
     if release is not None:
         why = (*external.reasons(kube, desired, applied), *plan.reasons, *secret.reasons(kube, desired))
@@ -82,15 +81,24 @@ def refuse(environment: Environment, session: Session, drawn: Drawn) -> None:
 
 def rendered(desired: Desired, session: Session, values: Mapping[str, Any]) -> list[Object]:
     """What the chart on disk comes to with these values; hooks are among it. Raises InputWrong."""
-    text = session.helm.render(desired.release, desired.chart, values, session.version)
-    objects = helming.objects(text, desired.namespace)
-    if ("v1", "Namespace", desired.namespace) in {planning.key(object) for object in objects}:
-        raise InputWrong(
-            f"the chart holds namespace {desired.namespace}, which it is deployed to",
-            where=f"chart {desired.chart_shown}",
-            why="to remove the release would remove the namespace with all data in it",
-            next="take it out of the chart: devenv makes the namespace",
-        )
+    return rendering(desired, session, values)()
+
+
+def rendering(desired: Desired, session: Session, values: Mapping[str, Any]) -> Callable[[], list[Object]]:
+    """Begins to render; what comes back waits for the objects, or raises InputWrong."""
+    manifests = session.helm.rendering(desired.release, desired.chart, values, session.version)
+
+    def objects() -> list[Object]:
+        found = helming.objects(manifests(), desired.namespace)
+        if ("v1", "Namespace", desired.namespace) in {planning.key(object) for object in found}:
+            raise InputWrong(
+                f"the chart holds namespace {desired.namespace}, which it is deployed to",
+                where=f"chart {desired.chart_shown}",
+                why="to remove the release would remove the namespace with all data in it",
+                next="take it out of the chart: devenv makes the namespace",
+            )
+        return found
+
     return objects
 
 

@@ -9,8 +9,9 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime
 from itertools import chain
 from typing import Any
@@ -21,8 +22,8 @@ from devenv.model import Claim, Container, Event, Job, Node, Pod, Release, Repli
 from devenv.plan import place
 from devenv.reference import full
 
-COALESCE = 0.05  # seconds: changes that come together make one snapshot
-STEP = 0.02  # seconds: to wake up for each of thousands of changes would cost more than to read them
+COALESCE = 0.02  # seconds: changes that come together make one snapshot
+STEP = 0.01  # seconds: to wake up for each of thousands of changes would cost more than to read them
 LONGEST = 0.3  # seconds: where they never cease, there is one that often all the same
 RARELY, RAREST = 100.0, 1.0  # where they never cease: judging takes at most 1 % of the time, but one comes each second
 MOST = 0.1  # seconds of judging that are taken into account
@@ -192,8 +193,10 @@ def node(object: Object) -> Node:
     )
 
 
-# What a snapshot is made of: API path, plural, kind, how to read it.
-READS: tuple[tuple[str, str, str, Callable[[Object], Any]], ...] = (
+Row = tuple[str, str, str, Callable[[Object], Any]]  # API path, plural, kind, how to read it
+
+# What a snapshot is made of.
+READS: tuple[Row, ...] = (
     ("/apis/apps/v1", "deployments", "Deployment", workload),
     ("/apis/apps/v1", "statefulsets", "StatefulSet", workload),
     ("/apis/apps/v1", "daemonsets", "DaemonSet", workload),
@@ -208,17 +211,19 @@ READS: tuple[tuple[str, str, str, Callable[[Object], Any]], ...] = (
 ROUTINE = ("Scheduled", "Created", "Started", "SuccessfulCreate", "SuccessfulDelete", "ScalingReplicaSet")
 FIELDS = {"events": ",".join(f"reason!={reason}" for reason in ROUTINE)}
 
+FIGURES = frozenset({"deployments", "statefulsets", "daemonsets", "replicasets", "jobs"})  # what judges count by
+
 METADATA = frozenset({"replicasets"})  # what is read of the metadata alone
 
 Records = dict[str, dict[str, Any]]
 Change = tuple[str, str, str, Any]  # plural, what happened (or reset, failed), uid, record (or records, Failure)
 
 
-def _path(row: tuple[str, str, str, Any], namespace: str) -> str:
+def _path(row: Row, namespace: str) -> str:
     return f"{row[0]}/namespaces/{namespace}/{row[1]}"
 
 
-def _list(kube: Kube, row: tuple[str, str, str, Callable[[Object], Any]], namespace: str) -> tuple[str, dict[str, Any]]:
+def _list(kube: Kube, row: Row, namespace: str) -> tuple[str, dict[str, Any]]:
     answer = kube.listed(_path(row, namespace), FIELDS.get(row[1], ""))
     records = {item["metadata"]["uid"]: row[3]({**item, "kind": row[2]}) for item in answer.get("items") or []}
     return answer["metadata"]["resourceVersion"], records
@@ -226,7 +231,7 @@ def _list(kube: Kube, row: tuple[str, str, str, Callable[[Object], Any]], namesp
 
 def _snapshot(namespace: str, records: Records) -> Snapshot:
     def of(*plurals: str) -> tuple[Any, ...]:
-        return tuple(chain.from_iterable(records[plural].values() for plural in plurals))
+        return tuple(chain.from_iterable(records.get(plural, {}).values() for plural in plurals))
 
     return Snapshot(
         namespace=namespace,
@@ -241,20 +246,36 @@ def _snapshot(namespace: str, records: Records) -> Snapshot:
 
 def once(kube: Kube, namespace: str) -> Snapshot:
     """One picture of the namespace now."""
+    return _listed(kube, namespace, READS)
+
+
+def _listed(kube: Kube, namespace: str, rows: Sequence[Row]) -> Snapshot:
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        lists = list(pool.map(lambda row: _list(kube, row, namespace), READS))
-    return _snapshot(namespace, {row[1]: records for row, (_, records) in zip(READS, lists, strict=True)})
+        lists = list(pool.map(lambda row: _list(kube, row, namespace), rows))
+    named = {row[1]: listed for row, listed in zip(rows, lists, strict=True)}
+    return replace(_snapshot(namespace, {plural: records for plural, (_, records) in named.items()}), lists=named)
 
 
-def looks(kube: Kube, namespace: str, stop: threading.Event, tick: float = 1.0) -> Iterator[Snapshot]:
-    """A new picture whenever something changed, and one each `tick` seconds; ends when `stop` is set."""
+def again(kube: Kube, seen: Snapshot) -> Snapshot:
+    """A watched picture with its workloads and Jobs listed: a watch may lag behind the last write, a list does not.
+    Pods, which are many, need no list: they change before the figures of what they belong to."""
+    listed = _listed(kube, seen.namespace, [row for row in READS if row[1] in FIGURES])
+    return replace(seen, workloads=listed.workloads, replica_sets=listed.replica_sets, jobs=listed.jobs)
+
+
+def looks(
+    kube: Kube, namespace: str, stop: threading.Event, tick: float = 1.0, before: Snapshot | None = None
+) -> Iterator[Snapshot]:
+    """A new picture whenever something changed, and one each `tick` seconds; ends when `stop` is set.
+
+    Goes on from the picture of `once` that was taken `before`, whose lists need not be asked for again.
+    """
     changes: queue.SimpleQueue[Change] = queue.SimpleQueue()
-    threads = [
-        threading.Thread(target=_watch, args=(kube, row, namespace, stop, changes), daemon=True) for row in READS
-    ]
-    for thread in threads:
-        thread.start()
-    records: Records = {}
+    lists = before.lists if before else {}
+    for row in READS:
+        told = (kube, row, namespace, stop, changes, *lists.get(row[1], ("", {})))
+        threading.Thread(target=_watch, args=told, daemon=True).start()
+    records: Records = {plural: dict(listed) for plural, (_, listed) in lists.items()}
     judged = 0.0
     while not stop.is_set():
         for plural, what, uid, record in _news(changes, tick, judged):
@@ -290,14 +311,15 @@ def _news(changes: queue.SimpleQueue[Change], tick: float, judged: float) -> lis
 
 def _watch(
     kube: Kube,
-    row: tuple[str, str, str, Callable[[Object], Any]],
+    row: Row,
     namespace: str,
     stop: threading.Event,
     changes: queue.SimpleQueue[Change],
+    version: str,
+    listed: Mapping[str, Any],
 ) -> None:
     failures = 0
-    version = ""
-    known: dict[str, Any] = {}
+    known = dict(listed)
     while not stop.is_set():
         began = time.monotonic()
         try:

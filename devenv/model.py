@@ -230,7 +230,8 @@ class Release:
 @dataclass(frozen=True)
 class Snapshot:
     """One whole picture of a namespace at one moment; `unready`: nodes that are not ready, as far as pods wait on them
-    and they may be seen, each with its reason."""
+    and they may be seen, each with its reason. `lists`, of a picture that was listed: plural → its resourceVersion and
+    records by uid, from which a watch goes on."""
 
     namespace: str
     exists: bool = True
@@ -241,6 +242,7 @@ class Snapshot:
     events: tuple[Event, ...] = ()
     claims: tuple[Claim, ...] = ()
     unready: Mapping[str, str] = field(default_factory=dict)
+    lists: Mapping[str, tuple[str, Mapping[str, Any]]] = field(default_factory=dict, repr=False, compare=False)
 
     # Asked for every workload and pod: with a thousand of them, going through all each time would be most of the work.
 

@@ -39,7 +39,8 @@ class Goal:
     `watched` Jobs and Pods must not fail, but may come and go: hooks, and Jobs that Kubernetes deletes when done.
     `ignored`: the uids of Jobs of earlier runs. `earlier`: what was there before, as Kind/name; what is wrong with it
     may be the very thing that is being mended. `objects`: the manifest, for the Services in it. `steady`: the seconds
-    that a container without a readiness probe must run for before it counts as ready.
+    that a container without a readiness probe must run for before it counts as ready. `before`: the picture from which
+    watching goes on.
     """
 
     namespace: str
@@ -51,6 +52,7 @@ class Goal:
     earlier: frozenset[str] = frozenset()
     objects: tuple[Object, ...] = ()
     steady: float = STEADY
+    before: Snapshot | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +91,7 @@ def goal(desired: Desired, objects: Sequence[Object], before: Snapshot | None = 
         objects=tuple(object for object in objects if _is_here(object, desired.namespace)),
         # Of our own chart only the admin tools have no readiness probe, and they only sleep.
         steady=0.0 if desired.sample_backend else STEADY,
+        before=before,
     )
 
 
@@ -120,7 +123,7 @@ def follow(
     asked = started
     kept: Kept = {}
     try:
-        for picture in look.looks(kube, goal.namespace, stop, TICK):
+        for picture in look.looks(kube, goal.namespace, stop, TICK, goal.before):
             now = time.monotonic()
             if now - asked >= NODES:
                 unready, asked = look.unready(kube, picture), now
@@ -134,8 +137,7 @@ def follow(
             running = {one: running.get(one, now) for one in health.unproven(snapshot, goal.workloads)}
             shaky = [one for one, began in running.items() if now - began < _steady(one, goal)]
             if verdict.ready and not busy and not shaky:
-                # The watch may lag behind Helm's last write; a list does not.
-                listed = look.once(kube, goal.namespace)
+                listed = look.again(kube, snapshot)
                 verdict = _led(kube, goal, _judge(listed, goal))
                 if verdict.ready:
                     seen(listed)

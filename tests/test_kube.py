@@ -13,6 +13,7 @@ import pytest
 from devenv import apply, checks, health, look
 from devenv.clients.kube import Conflict, Denied, Gone, Kube, NotThere
 from devenv.errors import Failure, Refused, StepFailed
+from devenv.model import Snapshot
 from tests.fake_api import FakeApi
 
 
@@ -192,6 +193,47 @@ def test_looks_begin_with_a_list_and_go_on_with_each_change(api: FakeApi, kube: 
             break
     stop.set()
     assert [entry.name for entry in snapshot.pods] == ["p"]
+
+
+def test_looks_go_on_from_a_picture_without_listing_again(api: FakeApi, kube: Kube) -> None:
+    for api_path, plural, _, _ in look.READS:
+        api.answers[f"GET {api_path}/namespaces/n/{plural}"] = (
+            200,
+            {"metadata": {"resourceVersion": "7"}, "items": []},
+        )
+    pods = [{"metadata": {"name": name, "uid": name, "resourceVersion": "7"}, "spec": {}} for name in ("old", "gone")]
+    api.answers["GET /api/v1/namespaces/n/pods"] = (200, {"metadata": {"resourceVersion": "7"}, "items": pods})
+    before = look.once(kube, "n")
+    listed = len(api.asked)
+    changes = [("DELETED", "gone"), ("ADDED", "new")]
+    told = [
+        {"type": what, "object": {"metadata": {"name": name, "uid": name, "resourceVersion": "8"}, "spec": {}}}
+        for what, name in changes
+    ]
+    answers = iter([(200, "".join(json.dumps(one) + "\n" for one in told))])
+    api.answers["WATCH /api/v1/namespaces/n/pods"] = lambda _: next(answers, (200, ""))
+    stop = threading.Event()
+    for snapshot in look.looks(kube, "n", stop, 0.2, before):
+        if {entry.name for entry in snapshot.pods} == {"old", "new"}:
+            break
+    stop.set()
+    asked = api.asked[listed:]
+    assert asked and all("watch=1" in one for one in asked)
+    assert all("resourceVersion=7" in one or "resourceVersion=8" in one for one in asked)
+
+
+def test_a_last_look_lists_what_counts_pods_and_not_the_pods(api: FakeApi, kube: Kube) -> None:
+    for api_path, plural, _, _ in look.READS:
+        api.answers[f"GET {api_path}/namespaces/n/{plural}"] = (
+            200,
+            {"metadata": {"resourceVersion": "1"}, "items": []},
+        )
+    job = {"kind": "Job", "metadata": {"name": "j", "uid": "u"}, "status": {}}
+    api.answers["GET /apis/batch/v1/namespaces/n/jobs"] = (200, {"metadata": {"resourceVersion": "1"}, "items": [job]})
+    watched = Snapshot("n", pods=(look.pod({"metadata": {"name": "p"}, "spec": {}}),))
+    seen = look.again(kube, watched)
+    assert ([pod.name for pod in seen.pods], [job.name for job in seen.jobs]) == (["p"], ["j"])
+    assert not [one for one in api.asked if one.partition("?")[0].endswith(("/pods", "/events"))]
 
 
 def test_a_namespace_is_made_once(api: FakeApi, kube: Kube) -> None:

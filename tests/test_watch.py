@@ -64,7 +64,7 @@ def test_several_nodes_on_which_pods_wait_are_asked_for_together(
 
 
 def test_changes_that_never_cease_do_not_put_off_the_next_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    def ceaseless(_: Any, row: Any, __: str, stop: threading.Event, changes: Any) -> None:
+    def ceaseless(_: Any, row: Any, __: str, stop: threading.Event, changes: Any, *___: Any) -> None:
         changes.put((row[1], "reset", "", {}))
         while not stop.wait(0.01):
             changes.put((row[1], "MODIFIED", "x", f"{time.monotonic()}"))

@@ -9,17 +9,18 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from devenv import paths, settings
-from devenv.clients import download
-from devenv.clients.download import Pinned
 from devenv.cluster import fetch, gobuild, progress, store
 from devenv.cluster.gobuild import GoBuild
 from devenv.errors import Refused, StepFailed
 from devenv.report import Note
+
+if TYPE_CHECKING:
+    from devenv.clients.download import Pinned
 
 Waits = Callable[[str], None]
 
@@ -37,7 +38,11 @@ def sources() -> settings.Sources:
 def pinned() -> Pinned | None:
     """The wheel that an address gives, where one was said."""
     said = sources().address
-    return download.pinned(said.text, VARIABLE) if said else None
+    if not said:
+        return None
+    from devenv.clients import download
+
+    return download.pinned(said.text, VARIABLE)
 
 
 def installed() -> Path | None:
@@ -102,6 +107,7 @@ def _nowhere(recipe: GoBuild, wanted: Pinned | None) -> Refused:
 
 def _unpacked(wanted: Pinned, waits: Waits) -> Path:
     """The package of the wheel at an address, downloaded if it is not there yet. Raises Refused, StepFailed."""
+    from devenv.clients import download
 
     def fill(into: Path) -> None:
         told = progress.Throttle(waits)
@@ -122,6 +128,8 @@ def _unpacked(wanted: Pinned, waits: Waits) -> Path:
 
 def _unpack(wheel: Path, into: Path, wanted: Pinned) -> None:
     """Unpacks a wheel as pip does: what may be run may be run."""
+    import zipfile
+
     try:
         with zipfile.ZipFile(wheel) as archive:
             for entry in archive.infolist():
