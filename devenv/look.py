@@ -224,7 +224,7 @@ def _path(row: Row, namespace: str) -> str:
 
 
 def _list(kube: Kube, row: Row, namespace: str) -> tuple[str, dict[str, Any]]:
-    answer = kube.listed(_path(row, namespace), FIELDS.get(row[1], ""))
+    answer = kube.listed(_path(row, namespace), FIELDS.get(row[1], ""), row[1] in METADATA)
     records = {item["metadata"]["uid"]: row[3]({**item, "kind": row[2]}) for item in answer.get("items") or []}
     return answer["metadata"]["resourceVersion"], records
 
@@ -302,7 +302,7 @@ def _news(changes: queue.SimpleQueue[Change], tick: float, judged: float) -> lis
     began = last = time.monotonic()
     longest, calm = min(max(LONGEST, RARELY * judged), RAREST), max(COALESCE, SHARE * judged)
     while (now := time.monotonic()) - began < longest and now - last < calm:
-        time.sleep(STEP)
+        time.sleep(max(STEP, calm / 5))
         while not changes.empty():
             news.append(changes.get())
             last = time.monotonic()

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Any, TextIO
 
 from devenv.errors import Failure
@@ -25,17 +25,21 @@ PAUSE = 1.0  # seconds: in CI a wait is said when it changes, and again not befo
 
 def redacted(text: str, secrets: Iterable[str]) -> str:
     """The text without any secret value, plain or in the encodings that logs and URLs use."""
+    for secret in secrets:
+        for form in _forms(secret) if len(secret) >= 6 else ():
+            text = text.replace(form, "•••")
+    return text
+
+
+@cache
+def _forms(secret: str) -> tuple[str, ...]:
+    """The encodings of a secret, the longest first."""
     import base64
     from urllib.parse import quote, quote_plus
 
-    for secret in secrets:
-        if len(secret) < 6:
-            continue
-        forms = {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
-        forms.add(base64.b64encode(secret.encode()).decode())
-        for form in sorted(forms, key=len, reverse=True):
-            text = text.replace(form, "•••")
-    return text
+    forms = {secret, quote(secret, safe=""), quote_plus(secret), json.dumps(secret)[1:-1]}
+    forms.add(base64.b64encode(secret.encode()).decode())
+    return tuple(sorted(forms, key=len, reverse=True))
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -11,7 +12,7 @@ from urllib.parse import unquote
 import pytest
 
 from devenv import apply, checks, health, look
-from devenv.clients.kube import Conflict, Denied, Gone, Kube, NotThere
+from devenv.clients.kube import Conflict, Denied, Gone, Kube, NotThere, _together
 from devenv.errors import Failure, Refused, StepFailed
 from devenv.model import Snapshot
 from tests.fake_api import FakeApi
@@ -220,6 +221,30 @@ def test_looks_go_on_from_a_picture_without_listing_again(api: FakeApi, kube: Ku
     asked = api.asked[listed:]
     assert asked and all("watch=1" in one for one in asked)
     assert all("resourceVersion=7" in one or "resourceVersion=8" in one for one in asked)
+
+
+STREAMS = {"as a rollout of ten pods has them": (0.1, 0), "by the hundred": (0.004, 20)}  # seconds between two; waits
+
+
+@pytest.mark.parametrize(("pause", "waits"), STREAMS.values(), ids=STREAMS.keys())
+def test_changes_are_let_come_together_only_where_they_are_many(
+    monkeypatch: pytest.MonkeyPatch, pause: float, waits: int
+) -> None:
+    now, waited = [0.0], []
+
+    class Stop(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout)
+            return False
+
+    def chunks() -> Iterator[bytes]:
+        for number in range(500):
+            now[0] += pause
+            yield b"%d" % number
+
+    monkeypatch.setattr("devenv.clients.kube.time.monotonic", lambda: now[0])
+    assert list(_together(chunks(), Stop())) == [b"%d" % number for number in range(500)]
+    assert (len(waited) > waits) == bool(waits)
 
 
 def test_a_last_look_lists_what_counts_pods_and_not_the_pods(api: FakeApi, kube: Kube) -> None:

@@ -81,6 +81,12 @@ KINDS: Mapping[tuple[str, str], Kind] = {
     ("policy/v1", "PodDisruptionBudget"): Kind("/apis/policy/v1", "poddisruptionbudgets"),
 }
 
+MANY = 25.0  # chunks of a stream in a second
+AWAKE, MOMENT = (
+    0.005,
+    0.1,
+)  # seconds of reading, and of letting come: together they read 1,500 changes a second and more
+
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
 MANAGED = b',"managedFields":['  # the last of an object's metadata, and more than half of what there is to read
@@ -148,9 +154,12 @@ class Kube:
         answer: Object = json.loads(self._ask("GET", path, query, accept=accept))
         return answer
 
-    def listed(self, path: str, fields: str = "") -> Object:
-        """A list from which `watch` can go on: what a field selector lets through, without managedFields."""
-        answer: Object = _lean(self._ask("GET", path, {"fieldSelector": fields} if fields else None))
+    def listed(self, path: str, fields: str = "", metadata: bool = False) -> Object:
+        """A list from which `watch` can go on: what a field selector lets through, without managedFields; `metadata`:
+        nothing but the objects' metadata."""
+        query = {"fieldSelector": fields} if fields else None
+        accept = METADATA_ONLY if metadata else "application/json"
+        answer: Object = _lean(self._ask("GET", path, query, accept=accept))
         return answer
 
     def text(self, path: str, query: Mapping[str, str] | None = None) -> str:
@@ -254,7 +263,7 @@ class Kube:
         self._check(response.status, "GET", path, b"" if response.status < 400 else response.response.read())
         rest = b""
         try:
-            for chunk in response.response.stream(65536, decode_content=False):
+            for chunk in _together(response.response.stream(65536, decode_content=False), stop):
                 if stop.is_set():
                     return
                 *lines, rest = (rest + chunk).split(b"\n")
@@ -399,6 +408,21 @@ def _read(kubeconfig: Path) -> Mapping[str, Any]:
 
         config = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     return config
+
+
+def _together(chunks: Iterator[bytes], stop: threading.Event) -> Iterator[bytes]:
+    """The chunks as they come. Where more than `MANY` come each second, those of a moment are let come together: to
+    wake up for each one costs three times as much as to read it."""
+    counted = resumed = time.monotonic()
+    count, many = 0, False
+    for chunk in chunks:
+        yield chunk
+        now, count = time.monotonic(), count + 1
+        if now - counted >= 1.0:
+            many, counted, count = count > MANY * (now - counted), now, 0
+        if many and now - resumed > AWAKE:
+            stop.wait(MOMENT)
+            resumed = time.monotonic()
 
 
 def _lean(data: bytes) -> Any:
