@@ -27,7 +27,9 @@ from devenv.broken import (
     temporal,
 )
 
-CRASHED = r"reason='CrashLoopBackOff'.{0,500}?restarts=2"
+CRASHED = (
+    r"reason='CrashLoopBackOff'.{0,500}?restarts=[2-9]"  # where kills take long, the third may come without a pause
+)
 PULL = r"reason='Failed', message='Failed to pull"
 REFUSED = "reason='FailedCreate'"
 UNSCHEDULED = r"unscheduled=.0/"

@@ -82,10 +82,7 @@ KINDS: Mapping[tuple[str, str], Kind] = {
 }
 
 MANY = 25.0  # chunks of a stream in a second
-AWAKE, MOMENT = (
-    0.005,
-    0.1,
-)  # seconds of reading, and of letting come: together they read 1,500 changes a second and more
+AWAKE, MOMENT = 0.005, 0.1  # seconds of reading, and of letting come: enough for 1,500 changes a second
 
 METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 
