@@ -27,9 +27,8 @@ from devenv.broken import (
     temporal,
 )
 
-CRASHED = (
-    r"reason='CrashLoopBackOff'.{0,500}?restarts=[2-9]"  # where kills take long, the third may come without a pause
-)
+# The third crash, or a later one: where kills take long, there may be no pause before the fourth.
+CRASHED = r"reason='CrashLoopBackOff'.{0,500}?restarts=[2-9]"
 PULL = r"reason='Failed', message='Failed to pull"
 REFUSED = "reason='FailedCreate'"
 UNSCHEDULED = r"unscheduled=.0/"

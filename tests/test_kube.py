@@ -135,11 +135,7 @@ def test_of_what_was_deleted_a_watch_tells_the_metadata(api: FakeApi, kube: Kube
 
 
 def test_events_that_only_say_that_all_goes_its_way_are_not_asked_for(api: FakeApi, kube: Kube) -> None:
-    for api_path, plural, _, _ in look.READS:
-        api.answers[f"GET {api_path}/namespaces/n/{plural}"] = (
-            200,
-            {"metadata": {"resourceVersion": "1"}, "items": []},
-        )
+    empty(api, "1")
     look.once(kube, "n")
     [asked] = [unquote(path) for path in api.asked if "fieldSelector" in path]
     assert asked.startswith("GET /api/v1/namespaces/n/events?fieldSelector=reason!=Scheduled,reason!=Created,")
@@ -179,12 +175,17 @@ def test_a_namespace_without_releases_has_none(api: FakeApi, kube: Kube) -> None
     assert look.releases(kube, "n") == {}
 
 
-def test_looks_begin_with_a_list_and_go_on_with_each_change(api: FakeApi, kube: Kube) -> None:
-    for api_path, plural, _, _ in look.READS:
-        api.answers[f"GET {api_path}/namespaces/n/{plural}"] = (
+def empty(api: FakeApi, version: str) -> None:
+    """A namespace without anything in it, at this resourceVersion."""
+    for path, plural, _, _ in look.READS:
+        api.answers[f"GET {path}/namespaces/n/{plural}"] = (
             200,
-            {"metadata": {"resourceVersion": "1"}, "items": []},
+            {"metadata": {"resourceVersion": version}, "items": []},
         )
+
+
+def test_looks_begin_with_a_list_and_go_on_with_each_change(api: FakeApi, kube: Kube) -> None:
+    empty(api, "1")
     pod = {"metadata": {"name": "p", "uid": "u", "resourceVersion": "2"}, "spec": {}, "status": {"phase": "Pending"}}
     changes = iter([(200, json.dumps({"type": "ADDED", "object": pod}) + "\n")])
     api.answers["WATCH /api/v1/namespaces/n/pods"] = lambda _: next(changes, (200, ""))
@@ -197,11 +198,7 @@ def test_looks_begin_with_a_list_and_go_on_with_each_change(api: FakeApi, kube: 
 
 
 def test_looks_go_on_from_a_picture_without_listing_again(api: FakeApi, kube: Kube) -> None:
-    for api_path, plural, _, _ in look.READS:
-        api.answers[f"GET {api_path}/namespaces/n/{plural}"] = (
-            200,
-            {"metadata": {"resourceVersion": "7"}, "items": []},
-        )
+    empty(api, "7")
     pods = [{"metadata": {"name": name, "uid": name, "resourceVersion": "7"}, "spec": {}} for name in ("old", "gone")]
     api.answers["GET /api/v1/namespaces/n/pods"] = (200, {"metadata": {"resourceVersion": "7"}, "items": pods})
     before = look.once(kube, "n")
@@ -248,11 +245,7 @@ def test_changes_are_let_come_together_only_where_they_are_many(
 
 
 def test_a_last_look_lists_what_counts_pods_and_not_the_pods(api: FakeApi, kube: Kube) -> None:
-    for api_path, plural, _, _ in look.READS:
-        api.answers[f"GET {api_path}/namespaces/n/{plural}"] = (
-            200,
-            {"metadata": {"resourceVersion": "1"}, "items": []},
-        )
+    empty(api, "1")
     job = {"kind": "Job", "metadata": {"name": "j", "uid": "u"}, "status": {}}
     api.answers["GET /apis/batch/v1/namespaces/n/jobs"] = (200, {"metadata": {"resourceVersion": "1"}, "items": [job]})
     watched = Snapshot("n", pods=(look.pod({"metadata": {"name": "p"}, "spec": {}}),))
