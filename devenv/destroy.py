@@ -27,6 +27,7 @@ Waits = Callable[[str], None]
 Told = Callable[[Snapshot], None]
 PATIENCE = 180.0  # seconds for pods to end: longer than any grace period of the chart
 PROTECTED = frozenset({"default", "kube-system", "kube-public", "kube-node-lease"})
+ENDED = ("Succeeded", "Failed")  # phases
 
 
 @dataclass(frozen=True)
@@ -131,28 +132,32 @@ def _stop_clients_first(
             path = KINDS[("apps/v1", "Deployment")].path(desired.namespace, workload.name)
             kube.patch(path, {"spec": {"replicas": 0}})
         keys = {workload.key for workload in group}
-        _until(kube, desired.namespace, waits, partial(_owned_by, keys), told)
+        _until(kube, desired.namespace, waits, partial(_works_for, keys), told)
 
 
-def _owned_by(keys: set[str], pod: Pod) -> bool:
-    return pod.owner in keys
+def _works_for(owners: set[str], pod: Pod) -> bool:
+    return pod.owner in owners and pod.phase not in ENDED
 
 
 def _wait_for_pods(kube: Kube, desired: Desired, owners: list[str], waits: Waits, told: Told = lambda _: None) -> None:
-    """Until no pod is left whose name begins with that of an owner."""
+    """Until no pod is left whose name begins with that of an owner, but those that ended and that nobody deletes."""
     prefixes = tuple(f"{owner}-" for owner in owners)
     if prefixes:
-        _until(kube, desired.namespace, waits, lambda pod: pod.name.startswith(prefixes), told)
+        _until(kube, desired.namespace, waits, partial(_goes, prefixes), told)
+
+
+def _goes(prefixes: tuple[str, ...], pod: Pod) -> bool:
+    return pod.name.startswith(prefixes) and (pod.deleting or pod.phase not in ENDED)
 
 
 def _until(kube: Kube, namespace: str, waits: Waits, left: Callable[[Pod], bool], told: Told = lambda _: None) -> None:
-    """Waits until no pod that still runs is `left`; one that has ended keeps nobody waiting. Raises StepFailed."""
+    """Waits until no pod is `left`. Raises StepFailed."""
     stop = threading.Event()
     deadline = time.monotonic() + PATIENCE
     try:
         for snapshot in look.looks(kube, namespace, stop):
             told(snapshot)
-            names = [pod.name for pod in snapshot.pods if left(pod) and pod.phase not in ("Succeeded", "Failed")]
+            names = [pod.name for pod in snapshot.pods if left(pod)]
             if not names:
                 return
             waits(f"waiting for {len(names)} pods to end: {names[0]}")

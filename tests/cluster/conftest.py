@@ -73,7 +73,7 @@ class Environment:
         return output
 
     def now(self) -> str:
-        """Its pods and events, and what the pods that are not ready say."""
+        """Its pods and warnings, and what the pods that are not ready say."""
 
         def ask(*words: str) -> str:
             output = shell.run(
@@ -97,9 +97,10 @@ class Environment:
             for line in pods.splitlines()[1:]
             if re.search(r"\s(\d+)/(?!\1\s)\d+\s", line) and "Completed" not in line
         ]
-        logs = [f"$ logs {name}\n{ask('logs', name, '--all-containers', '--tail=40')}" for name in waiting]
-        events = ask("get", "events", "--sort-by=.metadata.creationTimestamp").splitlines()[-40:]
-        return "\n".join([pods, *events, *logs])
+        logs = [f"$ logs {name}\n{ask('logs', name, '--all-containers', '--tail=20')}" for name in waiting]
+        events = ask("get", "events", "--sort-by=.metadata.creationTimestamp").splitlines()
+        shown = [line[:160] for line in events if " Normal " not in line][-12:]
+        return "\n".join([pods, *shown, *logs])
 
     def kubectl(self, *words: str) -> str:
         output = self.inv("kubectl", "--", *words)
