@@ -105,6 +105,7 @@ def _screen(flags: Flags) -> Any:
 
 def _guard(run: Callable[[Any], None], flags: Flags, kind: str) -> None:
     """Runs a task's body; a failure is told in four lines, in JSON as `failure`, and becomes its exit code."""
+    sys.dont_write_bytecode = bool(sys.flags.dont_write_bytecode)  # invoke turned it off: see its --write-pyc
     screen = _screen(flags)
     for one in INTERRUPTIONS:
         signal.signal(one, _interrupted)

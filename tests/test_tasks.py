@@ -147,6 +147,17 @@ def test_what_the_user_told_invoke_for_other_tasks_is_not_read(tmp_path: Path) -
     assert (output.code, output.stderr) == (0, "")
 
 
+@pytest.mark.parametrize(("variable", "kept"), {"PYTHONUNBUFFERED": True, "PYTHONDONTWRITEBYTECODE": False}.items())
+def test_what_a_task_compiles_of_python_is_kept_unless_told_otherwise(
+    tmp_path: Path, variable: str, kept: bool
+) -> None:
+    """invoke turns that off for the whole process, so each start would compile all that a task imports."""
+    env = {"PYTHONPYCACHEPREFIX": str(tmp_path), variable: "1"}
+    argv = [sys.executable, PROJECT / "tasks.py", "values"]
+    assert shell.run(argv, env=env, drop=("PYTHONDONT",)).code == 0
+    assert bool(list(tmp_path.rglob("devenv/profiles.*.pyc"))) is kept
+
+
 # A task may import only what it needs: the rest is paid for by every start.
 NEEDLESS = {
     ("--list",): ("kubernetes", "sh", "rich", "dotenv", "importlib.metadata", "unittest.mock", "asyncio"),
