@@ -249,8 +249,8 @@ def once(kube: Kube, namespace: str) -> Snapshot:
     return _listed(kube, namespace, READS)
 
 
-def _listed(kube: Kube, namespace: str, rows: Sequence[Row]) -> Snapshot:
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+def _listed(kube: Kube, namespace: str, rows: Sequence[Row], at_once: int = AT_ONCE) -> Snapshot:
+    with ThreadPoolExecutor(at_once) as pool:
         lists = list(pool.map(lambda row: _list(kube, row, namespace), rows))
     named = {row[1]: listed for row, listed in zip(rows, lists, strict=True)}
     return replace(_snapshot(namespace, {plural: records for plural, (_, records) in named.items()}), lists=named)
@@ -258,8 +258,9 @@ def _listed(kube: Kube, namespace: str, rows: Sequence[Row]) -> Snapshot:
 
 def again(kube: Kube, seen: Snapshot) -> Snapshot:
     """A watched picture with its workloads and Jobs listed: a watch may lag behind the last write, a list does not.
-    Pods, which are many, need no list: they change before the figures of what they belong to."""
-    listed = _listed(kube, seen.namespace, [row for row in READS if row[1] in FIGURES])
+    Pods, which are many, need no list: they change before the figures of what they belong to. One after the other: the
+    watches hold all connections but one."""
+    listed = _listed(kube, seen.namespace, [row for row in READS if row[1] in FIGURES], at_once=1)
     return replace(seen, workloads=listed.workloads, replica_sets=listed.replica_sets, jobs=listed.jobs)
 
 
