@@ -191,6 +191,7 @@ def _from_nothing(bench: Bench, first: str) -> list[Measure]:
             namespace = f"{first}-{side}-{number}"
             with _namespaces(bench.session, [namespace], None):
                 _prepare(bench, side, first, namespace)
+                time.sleep(random.uniform(0, CLOCKS))
                 with _ready(kube, namespace) as ready:
                     took, proof = _run(bench, side, namespace, ())
                     ended = time.monotonic()

@@ -707,6 +707,15 @@ def test_probes_ask_for_the_health_of_the_right_service() -> None:
         assert service["rpc"]["grpcPort"] == asked[component]["port"]
 
 
+def test_the_database_is_asked_each_second_until_it_opens_and_never_ended_for_being_slow() -> None:
+    container = one(render(INTERNAL), "StatefulSet", "backend-postgresql")["spec"]["template"]["spec"]["containers"][0]
+    startup, readiness = container["startupProbe"], container["readinessProbe"]
+    assert startup["exec"] == readiness["exec"]
+    assert (startup["periodSeconds"], readiness["periodSeconds"]) == (1, 3)
+    assert startup["periodSeconds"] * startup["failureThreshold"] >= 24 * 3600
+    assert "livenessProbe" not in container
+
+
 def test_a_schema_job_is_not_tried_again_where_that_mends_nothing_nor_counted_where_its_pod_was_put_out() -> None:
     ignored, failing = one(render(INTERNAL), "Job", "backend-temporal-schema-setup-.*")["spec"]["podFailurePolicy"][
         "rules"

@@ -153,8 +153,7 @@ def test_what_a_task_compiles_of_python_is_kept_unless_told_otherwise(
 ) -> None:
     """invoke turns that off for the whole process, so each start would compile all that a task imports."""
     env = {"PYTHONPYCACHEPREFIX": str(tmp_path), variable: "1"}
-    argv = [sys.executable, PROJECT / "tasks.py", "values"]
-    assert shell.run(argv, env=env, drop=("PYTHONDONT",)).code == 0
+    assert shell.run([sys.executable, PROJECT / "tasks.py", "values"], env=env, drop=("PYTHONDONT",)).code == 0
     assert bool(list(tmp_path.rglob("devenv/profiles.*.pyc"))) is kept
 
 

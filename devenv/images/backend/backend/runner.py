@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 from temporalio.api.enums.v1 import TaskQueueType
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest, DescribeTaskQueueRequest
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import WorkflowIDConflictPolicy, WorkflowIDReusePolicy
 from temporalio.exceptions import TemporalError, WorkflowAlreadyStartedError
@@ -64,13 +64,15 @@ class Runner:
                 if problem != self._problem:
                     print(problem, flush=True)
                 self._problem = problem
-                await _first(self._stop.wait(), asyncio.sleep(1))
+                await _first(self._stop.wait(), asyncio.sleep(0.5))
 
     async def _work(self) -> None:
         """Connects and works until told to stop, or until a worker fails."""
         name = self._temporal.namespace
         client = await Client.connect(self._temporal.address, namespace=name, identity=self._identity)
-        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=name))
+        # A poll that comes before frontend's cache has a new namespace is put off for ten seconds. This asks whether
+        # it has; to describe the namespace itself would ask the database.
+        await self._not_polling(client)
         with ThreadPoolExecutor(8) as executor:
             workers = [
                 Worker(

@@ -59,16 +59,16 @@ lock() {
   trap 'rm -f /tmp/hold' EXIT
   {
     echo "SELECT pg_advisory_lock(hashtext('temporal-schema-setup'));"
-    while [ -e /tmp/hold ]; do sleep 1; done
+    while [ -e /tmp/hold ]; do sleep 0.2; done
   } | sql "$store" >/tmp/locked 2>/tmp/lock.error &
   session=$!
-  seconds=0
+  tries=0
   until [ -s /tmp/locked ]; do
     kill -0 "$session" 2>/dev/null || die "cannot take the lock in $store: $(cat /tmp/lock.error)"
     between_steps
-    [ $((seconds % 10)) -ne 5 ] || say "another migration holds the lock; waiting for it, $seconds s"
-    seconds=$((seconds + 1))
-    sleep 1
+    [ $((tries % 50)) -ne 25 ] || say "another migration holds the lock; waiting for it, $((tries / 5)) s"
+    tries=$((tries + 1))
+    sleep 0.2
   done
 }
 

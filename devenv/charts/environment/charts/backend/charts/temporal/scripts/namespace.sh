@@ -1,15 +1,16 @@
 # Makes Temporal's namespace where it is missing. In: TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, RETENTION, WAIT_SECONDS.
 set -eu
 
-seconds=0
+tries=0
 again() { # what is waited for
+  seconds=$((tries * 3 / 10))
   [ "$seconds" -lt "$WAIT_SECONDS" ] || {
     echo "namespace: gave up after $seconds s waiting for $1" >&2
     exit 1
   }
-  [ $((seconds % 10)) -ne 0 ] || echo "namespace: waiting for $1, $seconds s"
-  seconds=$((seconds + 1))
-  sleep 1
+  [ $((tries % 30)) -ne 0 ] || echo "namespace: waiting for $1, $seconds s"
+  tries=$((tries + 1))
+  sleep 0.3
 }
 
 until temporal operator cluster health >/dev/null 2>&1; do
