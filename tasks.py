@@ -1,47 +1,41 @@
 """The tasks: what can be typed. The only user of invoke; turns a failure into its exit code.
 
-`./inv TASK` runs this file as a program; plain `inv TASK` in an active environment finds `namespace` below.
+`./inv TASK` calls `main` (devenv/__main__.py); plain `inv TASK` in an active environment finds `namespace` below.
 """
 
 from __future__ import annotations
 
-import gc
-import os
-import signal
-import sys
-from types import SimpleNamespace
-
-INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
-# More than half of invoke's import is for its version, for a stand-in in tests, and for what reads files of settings of
-# its own, which none of our tasks has: module → the name that invoke wants of it.
-UNASKED = {"importlib.metadata": "version", "unittest.mock": "Mock", "invoke.vendor.yaml": "YAMLError"}
-if __name__ == "__main__":  # before all else is imported
-    gc.set_threshold(100000)  # objects: what is imported stays; looking for cycles in it is a fifth of a short run
-    for one in INTERRUPTIONS:  # Ctrl-C during the start is no traceback either
-        signal.signal(one, lambda *_: os._exit(130))
-    sys.modules.update({module: SimpleNamespace(**{name: str}) for module, name in UNASKED.items()})  # type: ignore
-
 import functools
 import inspect
+import os
 import re
+import signal
+import sys
 import time
 from collections.abc import Callable
 from typing import Any, cast
 
-from invoke.collection import Collection
-from invoke.config import Config
-from invoke.exceptions import Exit, ParseError
-from invoke.program import Program
-from invoke.tasks import Task, task
+from devenv import lean
 
-if __name__ == "__main__":
-    for module in UNASKED:
-        del sys.modules[module]
+# More than half of invoke's import is for its version, for a stand-in in tests, and for what reads files of settings of
+# its own, which none of our tasks has.
+UNASKED = {
+    "importlib.metadata": {"version": str},
+    "unittest.mock": {"Mock": str},
+    "invoke.vendor.yaml": {"YAMLError": str},
+}
+with lean.without(UNASKED):
+    from invoke.collection import Collection
+    from invoke.config import Config
+    from invoke.exceptions import Exit, ParseError
+    from invoke.program import Program
+    from invoke.tasks import Task, task
 
 from devenv import __version__
 from devenv.errors import Failure, InputWrong, Interrupted, nearest
 from devenv.settings import Flags, Settings
 
+INTERRUPTIONS = (signal.SIGINT, signal.SIGTERM)
 # Tasks whose first argument may be given without its flag: task → flag.
 POSITIONAL = {"logs": "--component", "rollback": "--revision"}
 

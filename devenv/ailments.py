@@ -8,7 +8,6 @@ and of the controllers' events.
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 from devenv.model import Container, Pod, Problem, Snapshot
 
@@ -159,7 +158,7 @@ def _container_problem(
     if container.state == "waiting" and container.reason in PULLING:
         why = first_pull_error(snapshot, pod) or container.message
         grace = PULL_GRACE_PASSING if PASSING.search(why.replace(container.image, "")) else PULL_GRACE
-        return replace(problem("gets no image", why, grace), hint=f"mend the image's name: {container.image}")
+        return problem("gets no image", why, grace)._replace(hint=f"mend the image's name: {container.image}")
     if _start_error(container):
         patience = AT_ONCE if NEVER_STARTS.search(_start_error(container)) else CRASH_GRACE
         return problem("cannot be started", _start_error(container), patience)
@@ -174,7 +173,7 @@ def _container_problem(
         found = problem(f"is killed by its {killer}", f"{said}; killed {crashes} times", patience, True)
     else:
         found = problem("does not start", f"crashed {crashes} times, {_ended(container)}", patience, True)
-    return replace(found, crashes=crashes)
+    return found._replace(crashes=crashes)
 
 
 def _killed(snapshot: Snapshot, pod: Pod, container: Container) -> tuple[str, str]:

@@ -6,6 +6,7 @@ Each step can be run again at any time and says what it did. Nothing here delete
 from __future__ import annotations
 
 import base64
+import json
 
 from devenv import drift
 from devenv import plan as planning
@@ -62,18 +63,45 @@ def remove_additions(kube: Kube, desired: Desired, plan: Plan) -> None:
             kube.patch(path, drift.removal(added), how="strategic")
 
 
-def upgrade(helm: Helm, desired: Desired, plan: Plan) -> Applying:
-    """Starts to apply the plan's revision. The bundled chart needs no validation by Helm: its values have a schema."""
-    labels = {planning.LABEL: planning.stamp(plan.revision, plan.inputs)}
-    values, timeout = desired.values.tree(), desired.timeouts["rollout"]
-    validate = not desired.bundled
-    return Applying(helm.upgrade(desired.release, desired.chart, values, labels, timeout, validate), desired)
-
-
 def remember_proof(kube: Kube, desired: Desired, revision: int) -> None:
     """Notes at the release that this revision was proven: until then the next run does not take it for done."""
     secret = f"/api/v1/namespaces/{desired.namespace}/secrets/sh.helm.release.v1.{desired.release}.v{revision}"
     kube.patch(secret, {"metadata": {"labels": {planning.PROVEN: str(revision)}}})
+
+
+class Upgrade:
+    """`helm upgrade` of one environment: from `stand_by` on it is started, and changes nothing before `go`."""
+
+    def __init__(self, helm: Helm, desired: Desired) -> None:
+        self._helm = helm
+        self._desired = desired
+        self._running: shell.Running | None = None
+
+    def stand_by(self, plan: Plan) -> None:
+        """Starts it for the plan's revision; anew, where it was started for another. The bundled chart needs no
+        validation by Helm: its values have a schema."""
+        self._end()
+        desired = self._desired
+        labels = {planning.LABEL: planning.stamp(plan.revision, plan.inputs)}
+        timeout, validate = desired.timeouts["rollout"], not desired.bundled
+        self._running = self._helm.upgrade(desired.release, desired.chart, labels, timeout, validate)
+
+    def go(self) -> Applying:
+        """Lets it apply the revision."""
+        assert self._running is not None
+        self._running.feed(json.dumps(self._desired.values.tree()))
+        return Applying(self._running, self._desired)
+
+    def __enter__(self) -> Upgrade:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._running is not None:
+            self._running.stop()
+            self._running.wait()
 
 
 class Applying:
@@ -122,7 +150,6 @@ def heal_pending(kube: Kube, namespace: str, release: Release) -> None:
     Helm reads the status from the release's content, so the label alone would not do: both are changed.
     """
     import gzip
-    import json
 
     path = f"/api/v1/namespaces/{namespace}/secrets/sh.helm.release.v1.{release.name}.v{release.revision}"
     secret = kube.get(path)

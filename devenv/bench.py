@@ -18,9 +18,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import apply, environment, look, paths
 from devenv.benchtable import Measure, machine
@@ -42,8 +41,7 @@ CLOCKS = 2.0
 GONE_WITHIN = 60.0  # seconds that a namespace may take to go before the next round begins all the same
 
 
-@dataclass(frozen=True)
-class Bench:
+class Bench(NamedTuple):
     """What is measured, where, and how often."""
 
     flags: Flags
@@ -108,7 +106,7 @@ def run(flags: Flags, screen: Screen, rounds: int, scale: bool = False) -> dict[
 
 
 def _described(flags: Flags, namespace: str) -> Environment:
-    return environment.describe(replace(flags, namespace=namespace, context=flags.context or "embedded"))
+    return environment.describe(flags._replace(namespace=namespace, context=flags.context or "embedded"))
 
 
 def _changed(number: int) -> tuple[str, ...]:
@@ -133,14 +131,14 @@ def _run(bench: Bench, side: str, namespace: str, sets: Sequence[str]) -> tuple[
         own = ["--namespace", namespace, "--context", bench.session.target.context]
         words = [word for text in (*bench.flags.sets, *sets) for word in ("--set", text)]
         profile = ["--profile", bench.mine.desired.profile]
-        argv: list[str | Path] = [sys.executable, paths.PROJECT / "tasks.py", "redeploy", *own, *profile, *words]
+        argv: list[str | Path] = [sys.executable, paths.START, "redeploy", *own, *profile, *words]
         started, began = time.monotonic(), time.time()
         _must(shell.run(argv), "redeploy")
         return time.monotonic() - started, _proof_seconds(namespace, began)
-    composed = _described(replace(bench.flags, sets=(*bench.flags.sets, *sets)), namespace).desired
+    composed = _described(bench.flags._replace(sets=(*bench.flags.sets, *sets)), namespace).desired
     words = ["upgrade", composed.release, composed.chart, "--install", "--wait", "--values", "-"]
     words += ["--timeout", f"{composed.timeouts['rollout']:.0f}s"]
-    program, values = replace(bench.session.helm, namespace=namespace), json.dumps(composed.values.tree())
+    program, values = bench.session.helm._replace(namespace=namespace), json.dumps(composed.values.tree())
     if side == "helmfile":
         return _sync(bench, composed, namespace, values), 0.0
     started = time.monotonic()
@@ -266,7 +264,7 @@ def _pairs(bench: Bench, name: str, names: Mapping[str, str], sets: Callable[[in
 
 
 def _list() -> None:
-    _must(shell.run([sys.executable, paths.PROJECT / "tasks.py", "--list"]), "--list")
+    _must(shell.run([sys.executable, paths.START, "--list"]), "--list")
 
 
 def _timed(what: Callable[[], None]) -> float:

@@ -11,8 +11,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from devenv import paths, scale
 from devenv.benchtable import Measure
@@ -30,8 +30,7 @@ Turns = Iterable[tuple[int, str]]
 Must = Callable[[shell.Output, str], None]
 
 
-@dataclass(frozen=True)
-class Ground:
+class Ground(NamedTuple):
     """The cluster, the chart, and Helm on it."""
 
     kube: Kube
@@ -52,7 +51,7 @@ def measures(
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         kubeconfig, context = embedded.state(name) / "kubeconfig", f"embedded-{name}"
         chart = scale.write_chart(Path(folder), workloads, replicas)
-        bound = replace(helm, kubeconfig=kubeconfig, context=context)
+        bound = helm._replace(kubeconfig=kubeconfig, context=context)
         ground = Ground(Kube(kubeconfig, context), bound, chart)
         for number, side in turns:
             for task in TASKS:
@@ -84,14 +83,14 @@ def _run(ground: Ground, side: str, namespace: str, task: str) -> scale.Cost:
         bound = ("--context", ground.helm.context, "--namespace", namespace, "--set", text)
         argv: list[str | Path] = [
             sys.executable,
-            paths.PROJECT / "tasks.py",
+            paths.START,
             "redeploy",
             "--chart",
             ground.chart,
             *bound,
         ]
         return scale.measure(argv, {"ENABLE_TEMPORAL": "false"})
-    bound_helm = replace(ground.helm, namespace=namespace)
+    bound_helm = ground.helm._replace(namespace=namespace)
     words = ("upgrade", "scale", str(ground.chart), "--install", "--create-namespace", "--wait", "--set", text)
     return scale.measure(bound_helm.argv(*words, "--timeout", "600s"), {})
 

@@ -9,13 +9,11 @@ import os
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 
-@dataclass(frozen=True)
-class Measure:
+class Measure(NamedTuple):
     """One thing that was measured: seconds for each round; a side is empty where it has nothing like it.
 
     `proof` is the part of devenv's seconds in which it proved the environment, which the others do not do. `cpu` and

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from devenv import look, paths, reference
 from devenv.clients import shell
@@ -27,8 +27,7 @@ COMPONENTS = {"backend": ("backend", "image")}  # --image NAME=… → where the
 ARCHIVES = (".tar", ".tar.gz", ".tgz")
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """An image as it was typed: by its name, or as an archive."""
 
     component: str
@@ -41,8 +40,7 @@ class Given:
         return f"{self.component}={self.text}"
 
 
-@dataclass(frozen=True)
-class Built:
+class Built(NamedTuple):
     """An image, and the name under which the cluster is to know it; `source`: docker or a file, to be loaded from."""
 
     given: Given
@@ -121,7 +119,7 @@ def _nameless(given: Given) -> Reference:
 
 def by_content(named: Reference, id: str) -> Reference:
     """The name with the image's id in its tag. Pure."""
-    return replace(named, tag=f"{named.tag[:100] or 'built'}-{id.removeprefix('sha256:')[:12]}", digest="")
+    return named._replace(tag=f"{named.tag[:100] or 'built'}-{id.removeprefix('sha256:')[:12]}", digest="")
 
 
 def _docker_id(given: Given) -> str:
@@ -141,7 +139,7 @@ def over(environment: Environment, built: Sequence[Built]) -> Environment:
         keys |= {"digest": one.name.digest, **({"pullPolicy": "IfNotPresent"} if one.source else {})}
         place = COMPONENTS[one.given.component]
         values = lay(values, [Leaf((*place, key), value, origin) for key, value in keys.items()])
-    return replace(environment, desired=replace(environment.desired, values=values))
+    return environment._replace(desired=environment.desired._replace(values=values))
 
 
 def load(built: Sequence[Built], session: Session, waits: Waits) -> tuple[str, ...]:

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 Object = Mapping[str, Any]
 
@@ -17,8 +16,7 @@ _SIZES = {"": 1.0, "m": 1e-3, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15
 _SIZES |= {f"{unit}i": 1024.0**power for power, unit in enumerate("KMGTPE", start=1)}
 
 
-@dataclass(frozen=True)
-class Room:
+class Room(NamedTuple):
     """CPU in cores, memory in bytes, and how many pods."""
 
     cpu: float
@@ -105,13 +103,12 @@ def ready(node: Object) -> bool:
     return any(entry["type"] == "Ready" and entry["status"] == "True" for entry in conditions)
 
 
-@dataclass(frozen=True)
-class Coming:
+class Coming(NamedTuple):
     """A pod that a workload (Kind/name) will make: what it wants, and of what nodes."""
 
     name: str
     wants: Room
-    selector: Mapping[str, str] = field(default_factory=dict)
+    selector: Mapping[str, str] = {}
     tolerations: Sequence[Mapping[str, Any]] = ()
 
     def refused_by(self, node: Object) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from devenv import drift
@@ -96,8 +95,8 @@ def attribute(changes: Sequence[Change], by: Mapping[str, Fields], rest: str) ->
         return ", ".join(named[:2]) + (f" and {len(named) - 2} more" if len(named) > 2 else "") or rest
 
     def sourced(change: Change) -> Change:
-        fields = tuple(replace(field, by=field.by or source(change.object, field.path)) for field in change.fields)
-        return replace(change, fields=fields, by=change.by or source(change.object, ""))
+        fields = tuple(field._replace(by=field.by or source(change.object, field.path)) for field in change.fields)
+        return change._replace(fields=fields, by=change.by or source(change.object, ""))
 
     return tuple(sourced(change) for change in changes)
 

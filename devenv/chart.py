@@ -11,10 +11,9 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from devenv import documents, paths, pull
@@ -75,13 +74,12 @@ def ready(desired: Desired, helm: Helm, waits: Waits) -> Desired:
 
 
 def _with(desired: Desired, path: Path, found: str, shown: str) -> Desired:
-    return replace(
-        desired, chart=str(path), chart_path=path, chart_version="", chart_digest=found, chart_shown=shown
+    return desired._replace(
+        chart=str(path), chart_path=path, chart_version="", chart_digest=found, chart_shown=shown
     )  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Whole:
+class Whole(NamedTuple):
     """A chart with all that it depends on, and the hash of all of it."""
 
     path: Path

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import ailments, capacity, databases, diagnose, health, look, objections, password, probe, services
 from devenv.apply import database_name, volume_of
@@ -27,8 +26,7 @@ YOUNG = 120.0  # seconds: a pod that may still become ready by itself
 Object = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What a check says, and where it does not pass, the command that mends it."""
 
     outcome: str
@@ -36,8 +34,7 @@ class Answer:
     next: str = ""
 
 
-@dataclass(frozen=True)
-class Deployed:
+class Deployed(NamedTuple):
     """The newest revision of the release: what Helm keeps of it. `hooks` as Kind/name."""
 
     release: Release
@@ -56,16 +53,14 @@ class Deployed:
         return [object for object in self.objects if object["kind"] != kind]
 
 
-@dataclass(frozen=True)
-class Member:
+class Member(NamedTuple):
     """A Temporal server that says in the database that it lives."""
 
     role: str
     address: str
 
 
-@dataclass(frozen=True)
-class Membership:
+class Membership(NamedTuple):
     """The members that live, and the addresses of this namespace's pods."""
 
     live: tuple[Member, ...]

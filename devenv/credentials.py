@@ -14,7 +14,7 @@ import base64
 import binascii
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from devenv import password
 
@@ -31,8 +31,7 @@ USER = re.compile(r"[-A-Za-z0-9._~!$&'()*+,;=@]{1,63}")  # what Go's net/url tak
 CERTIFICATE = "-----BEGIN CERTIFICATE-----"
 
 
-@dataclass(frozen=True)
-class Keys:
+class Keys(NamedTuple):
     """The names of the keys that are read, by what they hold; `needed` of them must be there. `ca` is the CA's key,
     empty where this Secret is not asked for one."""
 
@@ -41,13 +40,15 @@ class Keys:
     ca: str = ""
 
 
-@dataclass(frozen=True)
-class Read:
+class Read(NamedTuple):
     """`texts` by the Secret's keys, with trailing newlines taken off those in `newlines`; `problems` in words."""
 
-    texts: Mapping[str, str] = field(repr=False)
+    texts: Mapping[str, str]
     problems: tuple[str, ...]
     newlines: tuple[str, ...]
+
+    def __repr__(self) -> str:
+        return f"Read(problems={self.problems!r})"  # without its texts
 
 
 def read(data: Mapping[str, str], keys: Keys) -> Read:

@@ -8,16 +8,14 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv.model import Desired
 
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """A database that a release uses: `role` is temporal, visibility or backend; `requires` the schema version that
     the server needs, and `owner` the mark that it should have; both empty where nobody asks for it."""
 
@@ -27,8 +25,7 @@ class Wanted:
     owner: str = ""
 
 
-@dataclass(frozen=True)
-class Database:
+class Database(NamedTuple):
     """A wanted database as it is; `version` is empty where it has no schema, `mark` is the owner it is marked with."""
 
     wanted: Wanted
@@ -65,8 +62,7 @@ class Database:
         }
 
 
-@dataclass(frozen=True)
-class Server:
+class Server(NamedTuple):
     """The PostgreSQL that holds them, and its connections."""
 
     version: str

@@ -9,9 +9,8 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import charttest, external, lease, look, runlog
 from devenv import plan as planning
@@ -30,8 +29,7 @@ PROTECTED = frozenset({"default", "kube-system", "kube-public", "kube-node-lease
 ENDED = ("Succeeded", "Failed")  # phases
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What was done; `kept` and `deleted` name the database's volume, or are empty."""
 
     namespace: str
@@ -41,7 +39,7 @@ class Result:
     deleted: str = ""
 
     def record(self) -> dict[str, Any]:
-        return {"schema": "devenv/destroy/v1", **vars(self)}
+        return {"schema": "devenv/destroy/v1", **self._asdict()}
 
 
 def destroy(desired: Desired, session: Session, screen: Screen, *, delete_data: bool) -> Result:
@@ -80,7 +78,7 @@ def remove(desired: Desired, session: Session, screen: Screen, *, delete_data: b
         stage.says(
             f"release {desired.release} removed" if there or jobs else f"release {desired.release} was not there"
         )
-    external.tidy(session.kube, replace(desired, external=None))
+    external.tidy(session.kube, desired._replace(external=None))
     if stays:
         screen.line(stays)
     volume = volume_of(seen, desired.release)

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True)
-class Known:
+class Known(NamedTuple):
     """A log line that is understood."""
 
     pattern: re.Pattern[str]
@@ -199,8 +198,7 @@ _ERROR = re.compile(r"error|fatal|panic|exception|failed|denied|refused|cannot|u
 _TIMESTAMP = re.compile(r"^\d{4}-\d\d-\d\dT[0-9:.]+Z\s+")
 
 
-@dataclass(frozen=True)
-class Explained:
+class Explained(NamedTuple):
     """The line that explains (empty where there was no log), its cause and what to do, both empty where unknown."""
 
     line: str

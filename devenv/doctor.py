@@ -11,9 +11,8 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import checks, databases, draw, external, lease, look, probe, proof, rbac, secret, watch
 from devenv.checks import FAIL, PASS, WARN, Answer, Deployed, Member
@@ -33,8 +32,7 @@ DNS = "k8s-app=kube-dns"  # CoreDNS of kubeadm, kind, k3s, and the managed ones
 ALIVE = 25  # seconds: a Temporal server writes its heartbeat every 10
 
 
-@dataclass(frozen=True)
-class Finding:
+class Finding(NamedTuple):
     """An answer, and the check that gave it."""
 
     check: str

@@ -7,10 +7,9 @@ are refused with file and line, never with the file's content.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv.errors import InputWrong
 
@@ -20,8 +19,7 @@ LIMIT = 1 << 20
 DEPTH = 60
 
 
-@dataclass(frozen=True)
-class Document:
+class Document(NamedTuple):
     """A YAML file: its name as shown to people, its tree, and the line (from 1) of each key path."""
 
     file: str

@@ -6,9 +6,7 @@ In: an environment and a session; out: `Drawn`. Changes nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import causes, chart, databases, external, look, secret
 from devenv import plan as planning
@@ -21,8 +19,7 @@ from devenv.plan import WORKLOADS
 Object = dict[str, Any]
 
 
-@dataclass(frozen=True)
-class Drawn:
+class Drawn(NamedTuple):
     """A plan, and what it was drawn from: the objects that should be, the namespace as it was seen, and what Helm
     keeps of the revision `before` (empty: there is none)."""
 
@@ -33,8 +30,14 @@ class Drawn:
     before: Mapping[str, Any]
 
 
-def draw(environment: Environment, session: Session, waits: Callable[[str], None]) -> Drawn:
-    """Looks at the cluster and makes the plan. Renders the chart only where the inputs changed."""
+def draw(
+    environment: Environment,
+    session: Session,
+    waits: Callable[[str], None],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> Drawn:
+    """Looks at the cluster and makes the plan. Renders the chart only where the inputs changed; `meanwhile` is done
+    while Helm is at that."""
     desired, kube = chart.ready(environment.desired, session.helm, waits), session.kube
     waits("looking at the cluster")
     release = look.releases(kube, desired.namespace).get(desired.release)
@@ -45,6 +48,8 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
     before = helming.content(kube, desired.namespace, desired.release, release.revision) if release else {}
     applied = helming.objects(str(before.get("manifest") or ""), desired.namespace)
     live = look.live(kube, desired.namespace, map(planning.key, applied))
+    if coming:
+        meanwhile()
     wanted = coming() if coming else applied
     other = _other_chart(before, desired) if changed else ""
     settings = causes.settings(before.get("config") or {}, desired.values) if changed and release else ()
@@ -55,9 +60,9 @@ def draw(environment: Environment, session: Session, waits: Callable[[str], None
     if release is not None:
         why = (*external.reasons(kube, desired, applied), *plan.reasons, *secret.reasons(kube, desired))
         left = external.left_behind(kube, desired, wanted, applied) if desired.bundled else ()
-        plan = replace(plan, reasons=why, left_behind=(*plan.left_behind, *left))
+        plan = plan._replace(reasons=why, left_behind=(*plan.left_behind, *left))
         bound = _bound(plan, release, applied, wanted)
-        plan = replace(plan, bound=bound, impossible=(*plan.impossible, *bound))
+        plan = plan._replace(bound=bound, impossible=(*plan.impossible, *bound))
     return Drawn(plan, tuple(wanted), seen, snapshot, before)
 
 
@@ -133,12 +138,14 @@ def explained(environment: Environment, session: Session, drawn: Drawn) -> Plan:
     if len(settings) > MOST:
         by, rest = {}, f"one of {len(settings)} settings"
     else:
+        from concurrent.futures import ThreadPoolExecutor
+
         with ThreadPoolExecutor(2) as pool:
             named = [f"{setting.key} ({setting.layer})" for setting in settings]
             by = dict(zip(named, pool.map(fields, settings), strict=True))
     database = (secret if secret.ours(desired) else external).step(session.kube, desired)
-    made = replace(plan, changes=causes.attribute(plan.changes, by, rest))
-    return replace(made, steps=planning.steps(made, drawn.wanted, database, _proof_step(desired, drawn.wanted)))
+    made = plan._replace(changes=causes.attribute(plan.changes, by, rest))
+    return made._replace(steps=planning.steps(made, drawn.wanted, database, _proof_step(desired, drawn.wanted)))
 
 
 def _proof_step(desired: Desired, wanted: Sequence[Object]) -> str:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
@@ -42,7 +41,7 @@ def compare(wanted: Mapping[str, Any], live: Mapping[str, Any]) -> tuple[Field, 
 
 def dropped(applied: Mapping[str, Any], wanted: Mapping[str, Any]) -> tuple[Field, ...]:
     """The fields that were applied before and that the manifest does not set any more."""
-    return tuple(replace(field, old=field.new, new=None) for field in compare(applied, wanted) if field.old is None)
+    return tuple(field._replace(old=field.new, new=None) for field in compare(applied, wanted) if field.old is None)
 
 
 _SECRET = re.compile(r"(pass(word|wd|phrase)?|token|secret|api_?key|private_?key|credentials?)$", re.IGNORECASE)
@@ -82,7 +81,7 @@ def _plain(value: Any) -> bool:
 
 def _hidden(field: Field) -> Field:
     old, new = (None if value is None else shown for value, shown in ((field.old, HIDDEN), (field.new, HIDDEN_NEW)))
-    return replace(field, old=old, new=new)
+    return field._replace(old=old, new=new)
 
 
 def _differ(wanted: Any, live: Any, path: str) -> Iterator[Field]:

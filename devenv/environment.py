@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import NamedTuple
 
 from devenv import identity, paths, profiles, setflag, settings, target, toggles
 from devenv.apply import database_name
@@ -25,8 +25,7 @@ BUNDLED = "environment"
 Waits = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Environment:
+class Environment(NamedTuple):
     """What the user asked for, and where."""
 
     settings: Settings
@@ -73,7 +72,7 @@ def _chart(said: Settings, profile: Profile, project: Path) -> Reference:
     from devenv import chart
 
     found = chart.locate(text, project if in_project else Path.cwd(), origin)
-    return replace(found, version=version or found.version)
+    return found._replace(version=version or found.version)
 
 
 def _with_ours(values: Values, profile: Profile, name: str) -> Values:
@@ -84,8 +83,7 @@ def _with_ours(values: Values, profile: Profile, name: str) -> Values:
     return compose([leaves(ours, Origin("devenv")), values.leaves])
 
 
-@dataclass(frozen=True)
-class Session:
+class Session(NamedTuple):
     """A cluster that answers, with the clients bound to it; `started`: it was not running before."""
 
     target: Target
@@ -174,4 +172,4 @@ def with_chart(environment: Environment, session: Session, screen: Screen) -> En
         desired = chart.ready(environment.desired, session.helm, waits)
         if told:
             stage.says(*told)
-    return replace(environment, desired=desired)
+    return environment._replace(desired=desired)

@@ -13,7 +13,6 @@ import contextlib
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from devenv import credentials, databases, secret
@@ -69,7 +68,7 @@ def settle(environment: Environment, kube: Kube, secrets: set[str]) -> Environme
     )
     if copied:
         _refuse_foreign(kube.find(path(desired.namespace, external.name)), desired, external)
-    return replace(environment, desired=replace(_following(desired, external), external=external))
+    return environment._replace(desired=_following(desired, external)._replace(external=external))
 
 
 def _named(desired: Desired) -> tuple[str, str]:
@@ -88,7 +87,7 @@ def _following(desired: Desired, external: External) -> Desired:
     named = NAME if desired.values.get(NAME) else ALIAS
     leaves = [Leaf(VERSION, external.version, origin)]
     leaves += [Leaf(named, external.name, origin)] if external.copied else []
-    return replace(desired, values=lay(desired.values, leaves))
+    return desired._replace(values=lay(desired.values, leaves))
 
 
 def _keys(desired: Desired) -> Keys:

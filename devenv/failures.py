@@ -17,9 +17,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import look, paths
 from devenv.benchtable import machine
@@ -38,8 +37,7 @@ SIDE_BY_SIDE = 4
 CLUSTER_WIDE = ("Node", "ValidatingWebhookConfiguration")
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """How a command ended: `said` is all that could name the cause, `named` that it does. `late`: seconds from the
     fault's showing to the exit, less the grace of its class, None where it never showed. `load`: processes that wanted
     each processor then."""
@@ -48,7 +46,7 @@ class Seen:
     seconds: float
     said: str
     named: bool
-    failure: Mapping[str, str] = field(default_factory=dict)
+    failure: Mapping[str, str] = {}
     late: float | None = None
     load: float = 0.0
 
@@ -126,7 +124,7 @@ def _devenv(session: Session, broken: Broken, namespace: str, folder: Path) -> S
     def redeploy(where: Path, objects: Sequence[Object]) -> shell.Output:
         words = ["--context", session.target.context, "--namespace", namespace, "--chart", chart(where, objects)]
         words += ["--output", "json", "--timeout", f"{broken.timeout:.0f}s", *broken.flags]
-        argv: list[str | Path] = [sys.executable, paths.PROJECT / "tasks.py", "redeploy", *words]
+        argv: list[str | Path] = [sys.executable, paths.START, "redeploy", *words]
         return shell.run(argv, env={"ENABLE_TEMPORAL": "", "TEMPORAL_EXTERNAL_SECRET": ""})
 
     if broken.first:
@@ -156,7 +154,7 @@ def _failure(output: shell.Output) -> dict[str, str]:
 
 
 def _helm(session: Session, broken: Broken, namespace: str, folder: Path) -> Seen:
-    helm = replace(session.helm, namespace=namespace)
+    helm = session.helm._replace(namespace=namespace)
 
     def upgrade(where: Path, objects: Sequence[Object]) -> shell.Output:
         words = ("upgrade", "broken", chart(where, objects), "--install", "--wait", "--timeout", f"{HELM_SECONDS:.0f}s")
@@ -188,7 +186,7 @@ def compare(session: Session, folder: Path, told: Callable[[int, int], None]) ->
 
 def bench(flags: Flags, screen: Screen) -> dict[str, Any]:
     """The whole catalogue under both, on the embedded cluster unless flags say another. Raises StepFailed."""
-    session = reach(describe(replace(flags, context=flags.context or "embedded")), screen, start=True)
+    session = reach(describe(flags._replace(context=flags.context or "embedded")), screen, start=True)
     load = os.getloadavg()[0]
     with screen.stage("prepare") as stage:
         if session.target.embedded:

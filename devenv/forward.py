@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from devenv.clients import shell
 from devenv.clients.kube import KINDS, Kube, Object
@@ -21,8 +21,7 @@ GRPC = re.compile(r"grpc|rpc")
 PAUSE = 1.0  # seconds before a way that broke is opened again
 
 
-@dataclass(frozen=True)
-class Way:
+class Way(NamedTuple):
     """One port of a Service, and the local port that leads to it."""
 
     service: str

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from devenv import ailments
 from devenv.ailments import AT_ONCE, CRASHES, PULLING, WRONG_CONFIG
@@ -35,10 +35,10 @@ def judge(
         if name in there_jobs:
             line, found = _job(snapshot, there_jobs[name], name)
             lines += [line] if line[1] != "ok" else []
-            problems += [replace(problem, before_rollout=True) for problem in found]
+            problems += [problem._replace(before_rollout=True) for problem in found]
         for pod in snapshot.pods:
             if name == f"Pod/{pod.name}":
-                problems += [replace(problem, before_rollout=True) for problem in _hook_pod(snapshot, pod, name)]
+                problems += [problem._replace(before_rollout=True) for problem in _hook_pod(snapshot, pod, name)]
     for name in jobs:
         line, found = _job(snapshot, there_jobs.get(name), name)
         lines.append(line)
@@ -55,7 +55,7 @@ def judge(
 
 def _alone(problem: Problem) -> Problem:
     """Where nothing else is starting there is nothing that a crashing program could still be waiting for."""
-    return replace(problem, patience=AT_ONCE) if problem.crashes >= CRASHES else problem
+    return problem._replace(patience=AT_ONCE) if problem.crashes >= CRASHES else problem
 
 
 def _job(snapshot: Snapshot, job: Job | None, name: str) -> tuple[tuple[str, str], list[Problem]]:
@@ -132,8 +132,7 @@ def of_pod(snapshot: Snapshot, pod: Pod) -> list[Problem]:
     return ailments.of_pod(snapshot, pod, pod.component, f"Pod/{pod.name}")
 
 
-@dataclass(frozen=True)
-class Unproven:
+class Unproven(NamedTuple):
     """A container that is ready and may yet crash in the next moment: nothing asks it, or its liveness probe failed,
     `failed_at` (RFC 3339) the last time."""
 

@@ -7,7 +7,6 @@ stay as they are.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from devenv import (
@@ -160,7 +159,7 @@ def _outside(
     Raises Refused where that does not let its servers in, or has no schemas for them: a rollback migrates none."""
     hooks = helming.hooks(session.kube, desired.namespace, desired.release, target.number)
     with screen.stage("preflight") as stage:
-        there = replace(desired, external=External(f"revision {target.number}", "", False, "", {}))
+        there = desired._replace(external=External(f"revision {target.number}", "", False, "", {}))
         try:
             asked = probe.examine(session, there, [*objects, *hooks])
         except StepFailed as unasked:

@@ -10,9 +10,8 @@ import os
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -32,8 +31,7 @@ _Loader.yaml_implicit_resolvers = {
 }
 
 
-@dataclass(frozen=True)
-class Merged:
+class Merged(NamedTuple):
     """Where the context is now; `changed`: the file was written; `backup`: the copy of what it was, or None."""
 
     file: Path

@@ -14,9 +14,9 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 from devenv.clients.kube import Conflict, Kube, Object
 from devenv.errors import Failure, Refused
@@ -31,8 +31,7 @@ ANNOTATION = "devenv/process"
 Waits = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Taken:
+class Taken(NamedTuple):
     """How the lease was had: at once, after `waited` for somebody, or `over` from a dead holder (its name)."""
 
     waited: bool

@@ -11,7 +11,7 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from devenv import look
 from devenv.clients.kube import Kube
@@ -27,8 +27,7 @@ TAIL = "200"
 Query = dict[str, str]
 
 
-@dataclass(frozen=True)
-class Source:
+class Source(NamedTuple):
     """One container's log; `init` containers too, because they explain what does not start."""
 
     pod: str

@@ -10,11 +10,10 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from devenv.clients.kube import METADATA_ONLY, Denied, Gone, Kube, NotThere, Object
 from devenv.errors import Failure
@@ -22,13 +21,16 @@ from devenv.model import Claim, Container, Event, Job, Node, Pod, Release, Repli
 from devenv.plan import place
 from devenv.reference import full
 
+T = TypeVar("T")
+R = TypeVar("R")
+
 COALESCE = 0.02  # seconds: changes that come together make one snapshot
 STEP = 0.01  # seconds: to wake up for each of thousands of changes would cost more than to read them
 LONGEST = 0.3  # seconds: where they never cease, there is one that often all the same
 RARELY, RAREST = 100.0, 1.0  # where they never cease: judging takes at most 1 % of the time, but one comes each second
 MOST = 0.1  # seconds of judging that are taken into account
 SHARE = 20.0  # a snapshot that took a second to judge is followed by the next after so many seconds without a change
-AT_ONCE = 4  # lists side by side: more connections cost more than they save
+AT_ONCE = 4  # lists side by side, where the server is far
 SEVERAL = 3  # nodes: more than so many are asked for together
 NODE_IMAGES, NODE_NAMES = 50, 5  # the most that a kubelet tells: the largest images, and names of each
 
@@ -249,9 +251,18 @@ def once(kube: Kube, namespace: str) -> Snapshot:
     return _listed(kube, namespace, READS)
 
 
-def _listed(kube: Kube, namespace: str, rows: Sequence[Row], at_once: int = AT_ONCE) -> Snapshot:
-    with ThreadPoolExecutor(at_once) as pool:
-        lists = list(pool.map(lambda row: _list(kube, row, namespace), rows))
+def _each(kube: Kube, read: Callable[[T], R], what: Iterable[T], near: bool = False) -> list[R]:
+    """What is read of each, in order: one after the other where the server is near, else side by side."""
+    if near or kube.near:
+        return [read(one) for one in what]
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        return list(pool.map(read, what))
+
+
+def _listed(kube: Kube, namespace: str, rows: Sequence[Row], near: bool = False) -> Snapshot:
+    lists = _each(kube, lambda row: _list(kube, row, namespace), rows, near)
     named = {row[1]: listed for row, listed in zip(rows, lists, strict=True)}
     return replace(_snapshot(namespace, {plural: records for plural, (_, records) in named.items()}), lists=named)
 
@@ -260,7 +271,7 @@ def again(kube: Kube, seen: Snapshot) -> Snapshot:
     """A watched picture with its workloads and Jobs listed: a watch may lag behind the last write, a list does not.
     Pods, which are many, need no list: they change before the figures of what they belong to. One after the other: the
     watches hold all connections but one."""
-    listed = _listed(kube, seen.namespace, [row for row in READS if row[1] in FIGURES], at_once=1)
+    listed = _listed(kube, seen.namespace, [row for row in READS if row[1] in FIGURES], near=True)
     return replace(seen, workloads=listed.workloads, replica_sets=listed.replica_sets, jobs=listed.jobs)
 
 
@@ -427,8 +438,7 @@ def live(kube: Kube, namespace: str, keys: Iterable[tuple[str, str, str]]) -> di
     """The live objects behind the keys of a plan; None where there is none. One list for each kind and namespace."""
     wanted = {key: place(key, namespace) for key in keys}
     kinds = sorted({(where, *key[:2]) for key, (where, _) in wanted.items()})
-    with ThreadPoolExecutor(AT_ONCE) as pool:
-        lists = list(pool.map(lambda kind: _objects(kube, *kind), kinds))
+    lists = _each(kube, lambda kind: _objects(kube, *kind), kinds)
     there = {
         (*kind, object["metadata"]["name"]): object
         for kind, objects in zip(kinds, lists, strict=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from devenv.toggles import Choice
 from devenv.values import Values
@@ -20,8 +20,7 @@ from devenv.values import Values
 R = TypeVar("R")
 
 
-@dataclass(frozen=True)
-class External:
+class External(NamedTuple):
     """The Secret of an external PostgreSQL as it was found: in `source` (namespace/name), for pods under `name`.
 
     `version` changes with every change of the source. `texts` by key, as the pods should find them.
@@ -31,12 +30,14 @@ class External:
     name: str
     copied: bool
     version: str
-    texts: Mapping[str, str] = field(repr=False)
+    texts: Mapping[str, str]
     warnings: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        return f"External({self.source!r}, {self.name!r})"  # without its texts
 
-@dataclass(frozen=True)
-class Reference:
+
+class Reference(NamedTuple):
     """Where a chart is: `path` on this machine, or else what Helm asks for, with a version or constraint, or empty."""
 
     name: str
@@ -44,8 +45,7 @@ class Reference:
     path: Path | None = None
 
 
-@dataclass(frozen=True)
-class Desired:
+class Desired(NamedTuple):
     """What the environment should be; `timeouts` in seconds by name.
 
     `chart` is what Helm is given, `chart_shown` what the user wrote; `chart_digest` is known once the chart is on disk
@@ -86,8 +86,7 @@ class Desired:
         return self.values.get(("global", "postgresql", "enabled")) is True
 
 
-@dataclass(frozen=True)
-class Container:
+class Container(NamedTuple):
     """One container of a pod; `state` is waiting, running or terminated. `probed`: what ready means, it says itself."""
 
     name: str
@@ -107,8 +106,7 @@ class Container:
     probed: bool = True
 
 
-@dataclass(frozen=True)
-class Pod:
+class Pod(NamedTuple):
     """A pod; `owner` as Kind/name of the controller above it, `template` the hash of its pod template.
 
     `scheduled`, `node` and `ready_since` are empty while it is not so. `claims`: the names of those it mounts.
@@ -131,8 +129,7 @@ class Pod:
     claims: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class Workload:
+class Workload(NamedTuple):
     """A Deployment, StatefulSet or DaemonSet; `current`: its status speaks of its newest specification."""
 
     kind: str
@@ -157,8 +154,7 @@ class Workload:
         return self.current and up and self.total <= self.wanted
 
 
-@dataclass(frozen=True)
-class ReplicaSet:
+class ReplicaSet(NamedTuple):
     """Links a pod template hash to its Deployment; `revision` counts up with each new template."""
 
     name: str
@@ -167,8 +163,7 @@ class ReplicaSet:
     revision: int
 
 
-@dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     name: str
     component: str
     active: int
@@ -182,8 +177,7 @@ class Job:
         return f"Job/{self.name}"
 
 
-@dataclass(frozen=True)
-class Event:
+class Event(NamedTuple):
     """What Kubernetes says about an object, `about` as Kind/name; `at` as RFC 3339."""
 
     about: str
@@ -193,15 +187,13 @@ class Event:
     at: str
 
 
-@dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     name: str
     phase: str
     storage_class: str
 
 
-@dataclass(frozen=True)
-class Node:
+class Node(NamedTuple):
     """A node, and the images that it says it has, by their full names; `complete`: it names all of them.
 
     `provider` is how its maker calls it (kind://docker/NAME/NODE), `runtime` what runs its containers (docker://28.0.1),
@@ -216,8 +208,7 @@ class Node:
     minikube: str = ""
 
 
-@dataclass(frozen=True)
-class Release:
+class Release(NamedTuple):
     """The newest revision of a Helm release; `labels` are ours, from `--labels`."""
 
     name: str
@@ -276,8 +267,7 @@ def _grouped(records: Iterable[R], key: Callable[[R], str]) -> dict[str, tuple[R
     return {word: tuple(several) for word, several in found.items()}
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """One value that differs from the revision before (None: not there), and the layer that sets it."""
 
     key: str
@@ -291,8 +281,7 @@ class Setting:
         return self.origin.partition(",")[0]
 
 
-@dataclass(frozen=True)
-class Field:
+class Field(NamedTuple):
     """One field that differs: its path, what is there and what should be (None: not there), and what it comes from."""
 
     path: str
@@ -301,8 +290,7 @@ class Field:
     by: str = ""
 
 
-@dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """What happens to one object; `how` is create, change or remove; `by`: what it comes from, as for its fields."""
 
     how: str
@@ -311,8 +299,7 @@ class Change:
     by: str = ""
 
 
-@dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """What redeploy would do, and why; nothing to do when there is no reason.
 
     `settings` are the values that changed since the revision before, `steps` what redeploy would do in order.
@@ -335,8 +322,7 @@ class Plan:
         return not self.reasons
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """Something that stands in the way; `patience` in seconds: 0 fails at once, None waits on. `crashes`: how often.
 
     `about`: the Kind/name of the object that it befell, empty where that says nothing of when it began.
@@ -357,8 +343,7 @@ class Problem:
     about: str = ""
 
 
-@dataclass(frozen=True)
-class Verdict:
+class Verdict(NamedTuple):
     """The judgement of one snapshot: `lines` says of each component "ok" or what it waits for."""
 
     ready: bool

@@ -8,8 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import databases
 from devenv.databases import OWNER
@@ -20,8 +19,7 @@ SETTINGS = "--set backend.temporal.server.config"
 ANOTHER = "another database: --set backend.temporalConfig.postgres.database=…"
 
 
-@dataclass(frozen=True)
-class Objection:
+class Objection(NamedTuple):
     """Why this database cannot serve, in the words of a failure."""
 
     what: str
@@ -29,8 +27,7 @@ class Objection:
     next: str
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(NamedTuple):
     """What psql printed in one database: JSON lines by the name of their `of`, or an error."""
 
     records: tuple[Mapping[str, Any], ...]

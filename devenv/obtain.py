@@ -9,8 +9,7 @@ new image late (local clusters are asked themselves before anything is refused).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import look, reference
 from devenv.clients import registry
@@ -26,8 +25,7 @@ Waits = Callable[[str], None]
 PATIENCE = 1.0  # seconds for all registries together
 
 
-@dataclass(frozen=True)
-class Wanted:
+class Wanted(NamedTuple):
     """An image as pods want it: by which objects, under which pull policy, with pull secrets of their own or not, as
     which service accounts."""
 
@@ -42,8 +40,7 @@ class Wanted:
         return reference.full(self.image)
 
 
-@dataclass(frozen=True)
-class There:
+class There(NamedTuple):
     """What the cluster has: full names; `complete`: it has no others, or will be asked for each that is in doubt.
 
     `local`: what it is, if it is a local one.
@@ -56,8 +53,7 @@ class There:
     embedded: bool = False
 
 
-@dataclass(frozen=True)
-class Missing:
+class Missing(NamedTuple):
     """An image that nobody gives, and the evidence for that."""
 
     wanted: Wanted
@@ -96,7 +92,7 @@ def wanted(objects: Iterable[Object]) -> tuple[Wanted, ...]:
             one = found.get((image, policy), Wanted(image, policy, (), secrets))
             by = one.by if title in one.by else (*one.by, title)
             accounts = one.accounts | {account}
-            found[(image, policy)] = replace(one, by=by, secrets=one.secrets or secrets, accounts=accounts)
+            found[(image, policy)] = one._replace(by=by, secrets=one.secrets or secrets, accounts=accounts)
     return tuple(found.values())
 
 

@@ -11,13 +11,12 @@ import hashlib
 import hmac
 import stringprep
 import unicodedata
-from dataclasses import dataclass
+from typing import NamedTuple
 
 ITERATIONS = 4096  # PostgreSQL's own default, scram_iterations
 
 
-@dataclass(frozen=True)
-class Found:
+class Found(NamedTuple):
     """What is there. `opens`: whether the Secret's password opens the database; None where nothing could be asked."""
 
     secret: bool
@@ -26,8 +25,7 @@ class Found:
     opens: bool | None = None
 
 
-@dataclass(frozen=True)
-class Outcome:
+class Outcome(NamedTuple):
     """What a redeploy does: `do` is make (a password), keep (it) or refuse, which has a `why`; `empty`: the database
     begins empty, so whatever remembers an older one goes first; `told` in one line."""
 

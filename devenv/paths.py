@@ -7,6 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parent
 PROJECT = PACKAGE.parent
+START = PACKAGE / "__main__.py"  # the program behind `./inv`
 
 
 def cache() -> Path:

@@ -10,8 +10,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import drift
 from devenv.causes import BY_HAND
@@ -24,8 +23,7 @@ Object = dict[str, Any]
 Key = tuple[str, str, str]
 
 
-@dataclass(frozen=True)
-class Seen:
+class Seen(NamedTuple):
     """What the cluster holds: the release, the objects that Helm applied last, and the live ones (None: not there);
     `settings`: how the values of now differ from the release's; `other_chart`: its chart, where it is not this one."""
 
@@ -148,9 +146,9 @@ def _fields(wanted: Object, live: Object, before: Object | None, *, deployed: bo
     """
     fields = drift.compare(wanted, live)
     if before is None:
-        return tuple(replace(field, by=BY_HAND) for field in fields)
+        return tuple(field._replace(by=BY_HAND) for field in fields)
     edited = {field.path for field in drift.compare(before, live) if deployed or field.new is None}
-    fields = tuple(replace(field, by=BY_HAND) if field.path in edited else field for field in fields)
+    fields = tuple(field._replace(by=BY_HAND) if field.path in edited else field for field in fields)
     known = {field.path for field in fields}
     return (*fields, *(field for field in drift.dropped(before, wanted) if field.path not in known))
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import databases
 from devenv.databases import environments, literal
@@ -23,13 +22,12 @@ CONNECT_SECONDS = 4
 CA_FILE = "/tmp/ca.crt"
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """`env` is libpq's; `databases` are Temporal's two, `schemas` what the server knows of each; `need`: connections
     that all servers' pools may open; `shards`: numHistoryShards."""
 
-    env: Mapping[str, str] = field(repr=False)
-    ca: str = field(repr=False)
+    env: Mapping[str, str]
+    ca: str
     databases: tuple[str, str]
     admin: str
     owner: str
@@ -37,6 +35,9 @@ class Question:
     source: str
     schemas: tuple[str, str] = ("", "")
     shards: str = ""
+
+    def __repr__(self) -> str:
+        return f"Question({self.where!r})"  # without its password
 
     @property
     def where(self) -> str:

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import documents, paths, toggles
 from devenv.documents import Document, KeyPath
@@ -41,8 +40,7 @@ TIMEOUTS = ("rollout", "proof")
 TYPES = {str: "text", dict: "a map", list: "a list", (str, dict): "text or a map"}
 
 
-@dataclass(frozen=True)
-class Profile:
+class Profile(NamedTuple):
     """A profile with everything that it extends merged in; `layers` oldest first; timeouts in seconds."""
 
     name: str

@@ -10,8 +10,8 @@ import json
 import time
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 from devenv import charttest, look, watch
 from devenv.clients import shell
@@ -26,8 +26,7 @@ PAUSE = 0.3  # seconds between two tries
 Waits = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Proof:
+class Proof(NamedTuple):
     """What was seen: the request, its workflow run (empty without Temporal), the pod template that ran it."""
 
     request: str

@@ -16,9 +16,8 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from devenv import documents, paths, settings
@@ -35,8 +34,7 @@ KEPT = 30  # packages in the cache
 LEFT = 3600.0  # seconds after which nobody can be at work in a folder any more
 
 
-@dataclass(frozen=True)
-class Asked:
+class Asked(NamedTuple):
     """What is asked for, in words for messages: the chart, its version (or empty), and whom it is asked from."""
 
     chart: str
@@ -137,8 +135,7 @@ def _same(address: Any, entry: Repository) -> bool:
     return text.rstrip("/") == str(entry["url"]).rstrip("/") or text in (f"@{entry['name']}", f"alias:{entry['name']}")
 
 
-@dataclass(frozen=True)
-class Workshop:
+class Workshop(NamedTuple):
     """A private folder in which Helm works; gone afterwards."""
 
     folder: Path

@@ -8,8 +8,7 @@ Records are passed forward; each stage tells what it did. Interrupted at any mom
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from devenv import apply, draw, external, secret
 from devenv import plan as planning
@@ -22,8 +21,7 @@ if TYPE_CHECKING:
     from devenv.proof import Proof
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """What a redeploy came to."""
 
     plan: Plan
@@ -43,8 +41,7 @@ class Result:
         }
 
 
-@dataclass(frozen=True)
-class How:
+class How(NamedTuple):
     """How a redeploy is wanted: `smoke` also where nothing is to be done; `wait` for another run; `fresh`: the release
     is removed first, with `reset_data` its data too; `images` just built, as `--image` takes them."""
 
@@ -55,7 +52,10 @@ class How:
     images: tuple[Given, ...] = ()
 
 
-def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Result:
+AS_USUAL = How()
+
+
+def redeploy(environment: Environment, screen: Screen, how: How = AS_USUAL) -> Result:
     """Brings the environment to what it should be, and proves it."""
     started = time.monotonic()
     session = reach(environment, screen, start=True)
@@ -66,41 +66,37 @@ def redeploy(environment: Environment, screen: Screen, how: How = How()) -> Resu
     if drawn.plan.nothing_to_do and not how.fresh:
         proven = _outstanding(desired, session, screen, drawn, how)
         return Result(drawn.plan, drawn.plan.revision - 1, proven, time.monotonic() - started)
-    from devenv import (  # a run with nothing to do starts sooner without them
-        destroy,
-        lease,
-        nodes,
-        probe,
-        proof,
-        stages,
-    )
+    with apply.Upgrade(session.helm, desired) as upgrade:
+        upgrade.stand_by(drawn.plan)  # while we look at what may forbid it
+        from devenv import destroy, lease, nodes, probe, proof, stages
 
-    if not environment.settings.yes:
-        nodes.check(session.kube, drawn.wanted, drawn.seen.applied, drawn.snapshot)
-    stages.images(environment, session, screen, drawn.wanted, drawn.snapshot, given)
-    apply.namespace(session.kube, desired.namespace)
-    with lease.alone(session.kube, desired, screen, wait=how.wait) as taken:
-        release = drawn.seen.release
-        worked = release is not None and release.status == "deployed"
-        probe.ask(session, desired, screen, drawn.wanted, worked=worked)
-        if how.fresh and not how.reset_data:
-            stages.refuse_bound(environment, drawn.plan)
-            if secret.ours(desired):
-                stages.password_of(environment, session, drawn, make=False)
-        if how.fresh:
-            destroy.remove(desired, session, screen, delete_data=how.reset_data)
-        if how.fresh or taken.waited or taken.over:
-            drawn = _plan(environment, session, screen)
-        stages.refuse(environment, drawn.plan)
-        stages.heal(environment, session, screen, drawn, taken)
-        password = stages.settle_password(environment, session, screen, drawn)
-        stages.switch(desired, session, screen, drawn)
-        external.bring(session.kube, desired, screen, drawn.seen.applied)
-        seen = stages.rollout(environment, session, screen, drawn, password)
-        external.tidy(session.kube, desired)
-        proven = proof.prove(desired, session, screen, temporal=desired.temporal, seen=seen)
-        apply.remember_proof(session.kube, desired, drawn.plan.revision)
-        secret.remember(session.kube, desired)
+        if not environment.settings.yes:
+            nodes.check(session.kube, drawn.wanted, drawn.seen.applied, drawn.snapshot)
+        stages.images(environment, session, screen, drawn.wanted, drawn.snapshot, given)
+        apply.namespace(session.kube, desired.namespace)
+        with lease.alone(session.kube, desired, screen, wait=how.wait) as taken:
+            release = drawn.seen.release
+            worked = release is not None and release.status == "deployed"
+            probe.ask(session, desired, screen, drawn.wanted, worked=worked)
+            if how.fresh and not how.reset_data:
+                stages.refuse_bound(environment, drawn.plan)
+                if secret.ours(desired):
+                    stages.password_of(environment, session, drawn, make=False)
+            if how.fresh:
+                destroy.remove(desired, session, screen, delete_data=how.reset_data)
+            if how.fresh or taken.waited or taken.over:
+                drawn = _plan(environment, session, screen)
+                upgrade.stand_by(drawn.plan)
+            stages.refuse(environment, drawn.plan)
+            stages.heal(environment, session, screen, drawn, taken)
+            password = stages.settle_password(environment, session, screen, drawn)
+            stages.switch(desired, session, screen, drawn)
+            external.bring(session.kube, desired, screen, drawn.seen.applied)
+            seen = stages.rollout(environment, session, screen, drawn, password, upgrade)
+            external.tidy(session.kube, desired)
+            proven = proof.prove(desired, session, screen, temporal=desired.temporal, seen=seen)
+            apply.remember_proof(session.kube, desired, drawn.plan.revision)
+            secret.remember(session.kube, desired)
     return Result(drawn.plan, drawn.plan.revision, proven, time.monotonic() - started)
 
 
@@ -129,10 +125,15 @@ def _outstanding(desired: Desired, session: Session, screen: Screen, drawn: draw
 
 def _plan(environment: Environment, session: Session, screen: Screen) -> draw.Drawn:
     with screen.stage("plan") as stage:
-        drawn = draw.draw(environment, session, stage.waits)
+        drawn = draw.draw(environment, session, stage.waits, meanwhile=_import)
         stage.says(*summary(environment.desired, drawn.plan))
     screen.tell(plan=drawn.plan)
     return drawn
+
+
+def _import() -> None:
+    """What only a change needs: a run with nothing to do starts sooner without it."""
+    from devenv import destroy, lease, nodes, probe, proof, stages  # noqa: F401
 
 
 def summary(desired: Desired, plan: Plan) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ dot, a colon or as `localhost`; else it is Docker Hub, where a name alone is in 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 HUB = "docker.io"
 _PART = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
@@ -18,8 +18,7 @@ _TAG = re.compile(r"[A-Za-z0-9_][-A-Za-z0-9_.]{0,127}")
 _DIGEST = re.compile(r"[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[0-9a-fA-F]{32,}")
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """An image's full name; with a digest, the tag does not count."""
 
     registry: str

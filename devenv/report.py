@@ -12,9 +12,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import cache, cached_property
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from devenv.errors import Failure
 
@@ -42,8 +41,7 @@ def _forms(secret: str) -> tuple[str, ...]:
     return tuple(sorted(forms, key=len, reverse=True))
 
 
-@dataclass(frozen=True)
-class Told:
+class Told(NamedTuple):
     """A step that is over: `start` on the wall clock; `outcome` is ok, failed or interrupted."""
 
     name: str

@@ -6,9 +6,8 @@ In: what Helm keeps of each revision; out: `Revision` records and objections.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import databases
 from devenv import plan as planning
@@ -17,8 +16,7 @@ from devenv.errors import InputWrong, Refused
 GOOD = ("deployed", "superseded")
 
 
-@dataclass(frozen=True)
-class Revision:
+class Revision(NamedTuple):
     """One revision; `at` as Helm wrote it. `temporal` and `database` (internal, external) are those of our chart and
     empty for others; `by_devenv`: devenv made it, and not a rollback or Helm by hand."""
 

@@ -11,7 +11,6 @@ import os
 import re
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -67,8 +66,8 @@ def record(
         ],
         "failure": failure.record() if failure else None,
         "workflow": proof.workflow if proof else "",
-        "pods": [dict(vars(life)) for life in facts.get("pods", ())],
-        "logs": [{**asdict(tail), "lines": list(tail.lines)} for tail in facts.get("logs", ())],
+        "pods": [life._asdict() for life in facts.get("pods", ())],
+        "logs": [{**tail._asdict(), "lines": list(tail.lines)} for tail in facts.get("logs", ())],
     }
 
 

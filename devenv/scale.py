@@ -8,8 +8,8 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from devenv.clients import shell
 
@@ -49,8 +49,7 @@ spec:
 """
 
 
-@dataclass(frozen=True)
-class Cost:
+class Cost(NamedTuple):
     """One run: what it said, seconds on the clock, seconds of CPU of the process itself, its largest resident set."""
 
     output: shell.Output

@@ -10,8 +10,7 @@ import base64
 import secrets
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import password
 from devenv.apply import MANAGED, database_name, volume_of
@@ -27,8 +26,7 @@ PASSWORD_BYTES = 24
 TRY_AGAIN = 3.0  # seconds
 
 
-@dataclass(frozen=True)
-class Password:
+class Password(NamedTuple):
     """The password in its Secret (`value` empty where there is none), and what is there beside it."""
 
     user: str

@@ -6,16 +6,14 @@ In: the Services of a manifest, and the EndpointSlices of their namespace; out: 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 Object = Mapping[str, Any]
 
 PODS = ("Deployment", "StatefulSet", "DaemonSet", "ReplicaSet", "Job", "CronJob")
 
 
-@dataclass(frozen=True)
-class Lost:
+class Lost(NamedTuple):
     """A Service without a ready endpoint; `matches`: some workload of its manifest has pods with its labels.
 
     `ports`: the names of ports that no container of those pods has.

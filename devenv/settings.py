@@ -10,8 +10,8 @@ import os
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from devenv import toggles
 from devenv.errors import InputWrong, nearest
@@ -23,8 +23,7 @@ KNOWN = (*OURS, *OURS_TOO, *(toggle.variable for toggle in toggles.TOGGLES))
 LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 
 
-@dataclass(frozen=True)
-class Flags:
+class Flags(NamedTuple):
     """The shared flags as given on the command line; empty where not given."""
 
     profile: str = ""
@@ -37,8 +36,7 @@ class Flags:
     output: str = "text"
 
 
-@dataclass(frozen=True)
-class Given:
+class Given(NamedTuple):
     """A text and who gave it."""
 
     text: str
@@ -51,8 +49,7 @@ class Given:
 NOT_GIVEN = Given("", "")
 
 
-@dataclass(frozen=True)
-class Settings:
+class Settings(NamedTuple):
     """Everything said from outside; `timeout` in seconds or None; `toggles`: variable → text and origin."""
 
     profile: Given
@@ -119,8 +116,7 @@ def read(flags: Flags, project: Path, environ: Mapping[str, str] | None = None) 
     )
 
 
-@dataclass(frozen=True)
-class Sources:
+class Sources(NamedTuple):
     """Where the embedded cluster's programs and images come from: `programs` auto, download or build; `images` auto,
     pull or build; `address` of the programs' wheel, or nothing."""
 

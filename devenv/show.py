@@ -6,13 +6,12 @@ import json
 import re
 import textwrap
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from devenv import plan as planning
 from devenv import values
-from devenv.model import Desired, Plan
+from devenv.model import Change, Desired, Plan
 from devenv.values import Values
 
 if TYPE_CHECKING:
@@ -87,12 +86,16 @@ def plan_record(made: Plan) -> dict[str, Any]:
         "nothingToDo": made.nothing_to_do,
         "revision": made.revision,
         "reasons": list(made.reasons),
-        "settings": [asdict(setting) for setting in made.settings],
+        "settings": [setting._asdict() for setting in made.settings],
         "steps": list(made.steps),
         "impossible": list(made.impossible),
         "leftBehind": list(made.left_behind),
-        "changes": [asdict(change) for change in made.changes],
+        "changes": [_change(change) for change in made.changes],
     }
+
+
+def _change(change: Change) -> dict[str, Any]:
+    return {**change._asdict(), "fields": [field._asdict() for field in change.fields]}
 
 
 def values_record(composed: Values, key: str) -> dict[str, Any]:

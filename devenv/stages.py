@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -136,7 +135,12 @@ def switch(desired: Desired, session: Session, screen: Screen, drawn: draw.Drawn
 
 
 def rollout(
-    environment: Environment, session: Session, screen: Screen, drawn: draw.Drawn, password: secret.Password | None
+    environment: Environment,
+    session: Session,
+    screen: Screen,
+    drawn: draw.Drawn,
+    password: secret.Password | None,
+    upgrade: apply.Upgrade,
 ) -> Snapshot:
     """Helm applies in the background while the cluster is followed, so that a failing hook is seen as well."""
     desired = environment.desired
@@ -145,13 +149,13 @@ def rollout(
     def applied(before: watch.Goal) -> watch.Goal:
         manifest = helming.manifest(session.kube, desired.namespace, desired.release, drawn.plan.revision)
         now = watch.goal(desired, helming.objects(manifest, desired.namespace), drawn.snapshot)
-        return replace(now, watched=(*before.watched, *now.watched))
+        return now._replace(watched=(*before.watched, *now.watched))
 
     with screen.stage("rollout") as stage:
         stage.waits(f"helm applies revision {drawn.plan.revision}")
         apply.remove_additions(session.kube, desired, drawn.plan)
         apply.remove_failed_jobs(session.kube, desired, drawn.snapshot, target.jobs)
-        applying = apply.upgrade(session.helm, desired, drawn.plan)
+        applying = upgrade.go()
         busy = secret.trying(session, desired, password, applying.busy) if password else applying.busy
         reached = follow(session, screen, applying, target, stage.waits, busy, applied)
         apply.tidy_jobs(session.kube, desired, reached.seen, target.jobs)

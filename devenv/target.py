@@ -11,10 +11,9 @@ import json
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import context as one_context
 from devenv.errors import Refused
@@ -24,8 +23,7 @@ from devenv.settings import Settings
 EMBEDDED = "embedded"
 
 
-@dataclass(frozen=True)
-class Target:
+class Target(NamedTuple):
     """The chosen cluster; `embedded` is the name of our own cluster, or empty."""
 
     context: str

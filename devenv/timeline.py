@@ -6,14 +6,13 @@ Times are those of the cluster (RFC 3339, to the second); only a pod that vanish
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from operator import attrgetter
+from typing import NamedTuple
 
 from devenv.model import Container, Pod, Snapshot
 
 
-@dataclass(frozen=True)
-class Life:
+class Life(NamedTuple):
     """One pod; times are empty for what has not happened. `state` says how it was when last seen."""
 
     name: str
@@ -37,7 +36,7 @@ def fold(lives: Iterable[Life], seen: Snapshot, now: str, before: Snapshot | Non
     for pod in [pod for pod in seen.pods if id(pod) not in same]:
         known[pod.name] = _grown(known.get(pod.name), pod)
     for name in known.keys() - set(map(attrgetter("name"), seen.pods)):
-        known[name] = known[name] if known[name].ended else replace(known[name], ended=now)
+        known[name] = known[name] if known[name].ended else known[name]._replace(ended=now)
     return tuple(known.values())
 
 
@@ -45,8 +44,7 @@ def _grown(before: Life | None, pod: Pod) -> Life:
     main = [container for container in pod.containers if not container.init]
     old = before or Life(pod.name, pod.component, pod.created)
     over = bool(main) and pod.phase in ("Succeeded", "Failed")
-    return replace(
-        old,
+    return old._replace(
         scheduled=old.scheduled or pod.scheduled,
         started=old.started or min((container.started for container in main if container.started), default=""),
         ready=old.ready or pod.ready_since,

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv.errors import InputWrong
 
@@ -16,8 +15,7 @@ ON = frozenset({"1", "true", "yes", "on"})
 OFF = frozenset({"0", "false", "no", "off", ""})
 
 
-@dataclass(frozen=True)
-class Toggle:
+class Toggle(NamedTuple):
     """`name` is its key in a profile's `toggles` and its overlay's file name; `needs` another toggle to count."""
 
     name: str
@@ -34,8 +32,7 @@ TOGGLES = (
 BY_NAME: Mapping[str, Toggle] = {toggle.name: toggle for toggle in TOGGLES}
 
 
-@dataclass(frozen=True)
-class Choice:
+class Choice(NamedTuple):
     """What a toggle is set to, and by whom; `ignored` says why a set value does not count."""
 
     toggle: Toggle

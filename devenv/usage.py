@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv.capacity import quantity
 from devenv.clients.kube import Kube, Object
@@ -18,8 +17,7 @@ from devenv.errors import Failure
 PATIENCE = 1.0  # seconds for the answer: nobody waits longer for something that may not be there
 
 
-@dataclass(frozen=True)
-class Usage:
+class Usage(NamedTuple):
     """CPU in cores, over the last seconds; memory in bytes, without what the kernel could free (the working set)."""
 
     cpu: float

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv.documents import Document, KeyPath
 from devenv.errors import InputWrong
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Who set a value: the layer ("profile dev", "toggle temporal", "--set") and the place."""
 
     layer: str
@@ -26,8 +24,7 @@ class Origin:
         return f"{self.layer}, {self.place}" if self.place else self.layer
 
 
-@dataclass(frozen=True)
-class Leaf:
+class Leaf(NamedTuple):
     """One value that is not a map (an empty map counts as a value)."""
 
     path: KeyPath
@@ -35,8 +32,7 @@ class Leaf:
     origin: Origin
 
 
-@dataclass(frozen=True)
-class Values:
+class Values(NamedTuple):
     """The composed values: `leaves` in force, and for each path all leaves that ever set it, oldest first."""
 
     leaves: tuple[Leaf, ...]

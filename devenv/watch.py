@@ -9,7 +9,8 @@ import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from devenv import diagnose, health, look, services
 from devenv import plan as planning
@@ -32,8 +33,7 @@ Seen = Callable[[Snapshot], None]
 Kept = dict[tuple[str, str], tuple[str, list[str]]]  # (pod, container) of a hook that failed → its owner, its log
 
 
-@dataclass(frozen=True)
-class Goal:
+class Goal(NamedTuple):
     """What must become ready: workloads and Jobs as Kind/name; `timeout` in seconds.
 
     `watched` Jobs and Pods must not fail, but may come and go: hooks, and Jobs that Kubernetes deletes when done.
@@ -55,8 +55,7 @@ class Goal:
     before: Snapshot | None = None
 
 
-@dataclass(frozen=True)
-class Reached:
+class Reached(NamedTuple):
     """The goal as it was reached: what was judged, on which picture."""
 
     verdict: Verdict
@@ -365,8 +364,7 @@ def log_tail(kube: Kube, namespace: str, pod: str, container: str, *, previous: 
     return []
 
 
-@dataclass(frozen=True)
-class Tail:
+class Tail(NamedTuple):
     """The end of one container's log."""
 
     pod: str

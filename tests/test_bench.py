@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +19,7 @@ MEASURES = (
 )
 
 
-THREE_SIDES = (replace(MEASURES[1], helmfile=(4.0, 6.0, 2.0)), MEASURES[2])
+THREE_SIDES = (MEASURES[1]._replace(helmfile=(4.0, 6.0, 2.0)), MEASURES[2])
 MANY = (Measure("many pods", (20.0, 22.0), (19.0, 20.0), cpu=(2.5, 2.7), memory=(100_000_000, 90_000_000)),)
 
 

@@ -78,7 +78,7 @@ def wants(cpu: str, image: str = "i:1") -> dict[str, Any]:
 
 def database(version: str = "1.19", **changes: Any) -> Database:
     wanted = Wanted("temporal", "temporal", "1.19", "n/backend")
-    return replace(Database(wanted, True, version, "n/backend"), **changes)
+    return Database(wanted, True, version, "n/backend")._replace(**changes)
 
 
 def schema(*found: Database, used: int = 5) -> checks.Answers:
@@ -187,7 +187,7 @@ CASES: dict[str, tuple[checks.Answers, tuple[str, ...], str, str]] = {
     ),
     "one that was scaled to nothing": (
         checks.components(
-            deployed("Deployment/a"), replace(EMPTY, workloads=(replace(workload("a"), wanted=0, total=0),)), NOW,
+            deployed("Deployment/a"), replace(EMPTY, workloads=(workload("a")._replace(wanted=0, total=0),)), NOW,
         ), (FAIL,), "scaled to nothing", "inv redeploy",
     ),
     "a Service with a pod": (
@@ -281,7 +281,7 @@ def test_the_schema_job_of_the_release_must_have_completed() -> None:
         "metadata": {"name": "setup", "labels": {"app.kubernetes.io/component": "schema"}},
         "spec": {},
     }
-    here = replace(TEMPORAL, objects=(*TEMPORAL.objects[:1], job))
+    here = TEMPORAL._replace(objects=(*TEMPORAL.objects[:1], job))
 
     def answer(*jobs: Job) -> Answer:
         [one] = checks.schema_job(ON, here, replace(EMPTY, jobs=jobs))

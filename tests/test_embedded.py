@@ -9,7 +9,6 @@ import pwd
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,11 +93,11 @@ def test_a_cluster_may_not_be_called(name: str) -> None:
 @pytest.mark.parametrize(
     ("machine", "what", "next"),
     [
-        (replace(FINE, system="darwin"), "Linux only", "--context"),
-        (replace(FINE, root=False), "needs root", "sudo ./inv cluster.up"),
-        (replace(FINE, namespaces=frozenset({"mnt"})), "kernel lacks", "--context"),
-        (replace(FINE, controllers=frozenset({"cpu", "pids", "devices"})), "kernel lacks", "--context"),
-        (replace(FINE, free=((Path("/small"), 9 * GB),)), "10 GB of free disk", "du -xh"),
+        (FINE._replace(system="darwin"), "Linux only", "--context"),
+        (FINE._replace(root=False), "needs root", "sudo ./inv cluster.up"),
+        (FINE._replace(namespaces=frozenset({"mnt"})), "kernel lacks", "--context"),
+        (FINE._replace(controllers=frozenset({"cpu", "pids", "devices"})), "kernel lacks", "--context"),
+        (FINE._replace(free=((Path("/small"), 9 * GB),)), "10 GB of free disk", "du -xh"),
     ],
 )
 def test_a_machine_that_cannot_carry_a_cluster_is_refused_with_a_way_out(
@@ -113,13 +112,13 @@ def test_a_machine_that_cannot_carry_a_cluster_is_refused_with_a_way_out(
 
 def test_a_missing_controller_is_named() -> None:
     with pytest.raises(Refused, match="kernel lacks") as refused:
-        host.judge(replace(FINE, controllers=frozenset({"cpu", "pids", "devices"})), 1)
+        host.judge(FINE._replace(controllers=frozenset({"cpu", "pids", "devices"})), 1)
     assert refused.value.why == "missing: cgroup controller memory"
 
 
 def test_a_fine_machine_passes_and_a_kept_cluster_needs_less_room() -> None:
     host.judge(FINE, host.NEW_CLUSTER_GB)
-    host.judge(replace(FINE, free=((Path("/small"), 2 * GB),)), host.KEPT_CLUSTER_GB)
+    host.judge(FINE._replace(free=((Path("/small"), 2 * GB),)), host.KEPT_CLUSTER_GB)
 
 
 def test_the_look_at_a_machine_knows_both_versions_of_cgroups(tmp_path: Path) -> None:
@@ -346,7 +345,7 @@ def test_every_failure_has_where_and_next(place: Path) -> None:
     raising: list[Callable[[], object]] = [
         lambda: embedded.check_name("A"),
         lambda: embedded.up("default", programs(place), lambda text: None),
-        lambda: host.judge(replace(FINE, root=False), 1),
+        lambda: host.judge(FINE._replace(root=False), 1),
     ]
     for call in raising:
         with pytest.raises(Failure) as failed:

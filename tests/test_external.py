@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -49,7 +48,7 @@ def settle(kube: Kube, screen: Screen, monkeypatch: pytest.MonkeyPatch) -> Any:
         monkeypatch.setenv("ENABLE_TEMPORAL", "true")
         monkeypatch.setenv("TEMPORAL_EXTERNAL_SECRET", name)
         wanted = environment.describe(Flags(sets=sets))
-        wanted = replace(wanted, profile=replace(wanted.profile, secret_sources=sources))
+        wanted = wanted._replace(profile=wanted.profile._replace(secret_sources=sources))
         return external.settle(wanted, kube, screen.secrets)
 
     return run

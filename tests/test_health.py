@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -304,7 +303,7 @@ def test_it_names_the_problem_when(snapshot: Snapshot, what: str, why: str, pati
 
 def test_a_crash_may_come_of_what_is_still_starting() -> None:
     crashing = waits_on("CrashLoopBackOff", restarts=2, last_exit=1)
-    starting = replace(workload(), name="database", component="database")
+    starting = workload()._replace(name="database", component="database")
     [problem] = health.judge(
         picture(crashing, workloads=(workload(), starting)), [NAME, "Deployment/database"], []
     ).problems

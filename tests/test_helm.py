@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
+from devenv import environment
+from devenv.apply import Upgrade
 from devenv.clients import helm
 from devenv.clients.helm import Helm
 from devenv.clients.shell import Output
 from devenv.errors import InputWrong, Refused
+from devenv.model import Plan
+from devenv.settings import Flags
+
+DESIRED = environment.describe(Flags()).desired
 
 
 def fake(folder: Path, script: str) -> Helm:
@@ -23,9 +30,43 @@ def fake(folder: Path, script: str) -> Helm:
     return Helm(program, Path("/k/config"), "ctx", "ns")
 
 
+def test_a_helm_that_stands_by_is_told_the_values_when_it_may_go_and_not_before(tmp_path: Path) -> None:
+    with Upgrade(fake(tmp_path, f'touch "{tmp_path}/applied"'), DESIRED) as upgrade:
+        upgrade.stand_by(Plan(("r",), (), 3, "hash"))
+        upgrade.stand_by(Plan(("r",), (), 4, "hash"))
+        _written(tmp_path / "argv")
+        time.sleep(0.2)
+        assert not (tmp_path / "applied").exists()
+        applying = upgrade.go()
+        while applying.busy():
+            time.sleep(0.01)
+    argv = _written(tmp_path / "argv")
+    assert "4-hash" in argv[argv.index("--labels") + 1]
+    assert json.loads((tmp_path / "stdin").read_text()) == DESIRED.values.tree()
+    assert (tmp_path / "applied").exists()
+
+
+def test_a_helm_that_stands_by_ends_with_the_run_that_started_it(tmp_path: Path) -> None:
+    with pytest.raises(Refused), Upgrade(fake(tmp_path, f'touch "{tmp_path}/applied"'), DESIRED) as upgrade:
+        upgrade.stand_by(Plan(("r",), (), 3, "hash"))
+        _written(tmp_path / "argv")
+        raise Refused("no")
+    assert not (tmp_path / "applied").exists()
+
+
+def _written(file: Path) -> list[str]:
+    for _ in range(500):
+        if file.exists() and file.read_text():
+            break
+        time.sleep(0.01)
+    return file.read_text().split("\n")
+
+
 def test_values_go_by_standard_input_and_never_by_argv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HELM_NAMESPACE", "elsewhere")
-    output = fake(tmp_path, "").upgrade("r", "chart", {"password": "hunter22"}, {"a": "b"}, 90.0, validate=False).wait()
+    running = fake(tmp_path, "").upgrade("r", "chart", {"a": "b"}, 90.0, validate=False)
+    running.feed('{"password": "hunter22"}')
+    output = running.wait()
     argv = (tmp_path / "argv").read_text().split("\n")
     assert output.code == 0
     assert json.loads((tmp_path / "stdin").read_text()) == {"password": "hunter22"}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import gzip
 import json
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +89,7 @@ BASE = revisions.read(CONTENT, {}, bundled=True)
 
 
 def some(*entries: tuple[int, str]) -> list[Revision]:
-    return [replace(BASE, number=number, status=status) for number, status in entries]
+    return [BASE._replace(number=number, status=status) for number, status in entries]
 
 
 THREE = some((1, "superseded"), (2, "failed"), (3, "deployed"))
@@ -149,9 +148,9 @@ def test_a_target_without_temporal_objects_to_nothing() -> None:
 
 
 WARNED: dict[str, tuple[Revision, str]] = {
-    "the same kind": (replace(BASE, temporal="off"), ""),
-    "another database": (replace(BASE, database="external"), "stays behind"),
-    "one that failed": (replace(BASE, status="failed"), "never worked"),
+    "the same kind": (BASE._replace(temporal="off"), ""),
+    "another database": (BASE._replace(database="external"), "stays behind"),
+    "one that failed": (BASE._replace(status="failed"), "never worked"),
 }
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -44,19 +43,19 @@ ROWS: dict[str, tuple[list[Any], Seen, str, list[str]]] = {
     ),
     "a value that reaches an object": (
         [A],
-        replace(seen(release(inputs="old"), [config("a", x="2")], [config("a", x="2")]), settings=(SETTING,)),
+        seen(release(inputs="old"), [config("a", x="2")], [config("a", x="2")])._replace(settings=(SETTING,)),
         "a.x changed (profile dev)",
         ["~ ConfigMap/a (x)"],
     ),
     "a value that reaches no object": (
         [A],
-        replace(seen(release(inputs="old"), [A], [A]), settings=(SETTING,)),
+        seen(release(inputs="old"), [A], [A])._replace(settings=(SETTING,)),
         "a.x changed (profile dev)",
         [],
     ),
     "another chart": (
         [A],
-        replace(seen(release(inputs="old"), [A, B], [A, B]), other_chart="web 1.2.3"),
+        seen(release(inputs="old"), [A, B], [A, B])._replace(other_chart="web 1.2.3"),
         "the chart is another: web 1.2.3 before",
         ["- ConfigMap/b"],
     ),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -99,20 +98,20 @@ def test_the_script_quotes_what_a_shell_would_read_into() -> None:
     script = preflight.script(QUESTION)
     assert f"export PGPASSWORD={shlex.quote(QUESTION.env['PGPASSWORD'])}" in script
     assert "PGSSLROOTCERT" not in script
-    verifying = replace(QUESTION, env={**QUESTION.env, "PGSSLMODE": "verify-full"})
+    verifying = QUESTION._replace(env={**QUESTION.env, "PGSSLMODE": "verify-full"})
     assert "export PGSSLROOTCERT=/tmp/ca.crt" in preflight.script(verifying)
 
 
 def test_what_is_remembered_tells_questions_apart_and_is_made_of_nothing_secret() -> None:
     key = QUESTION.key("v1")
-    assert key == replace(QUESTION, env={**QUESTION.env, "PGPASSWORD": "another"}).key("v1")
+    assert key == QUESTION._replace(env={**QUESTION.env, "PGPASSWORD": "another"}).key("v1")
     others = (
         QUESTION.key("v2"),
-        replace(QUESTION, need=61).key("v1"),
-        replace(QUESTION, ca="x").key("v1"),
-        replace(QUESTION, schemas=("1.20", "1.14")).key("v1"),
-        replace(QUESTION, shards="512").key("v1"),
-        replace(QUESTION, env={**QUESTION.env, "PGSSLMODE": "disable"}).key("v1"),
+        QUESTION._replace(need=61).key("v1"),
+        QUESTION._replace(ca="x").key("v1"),
+        QUESTION._replace(schemas=("1.20", "1.14")).key("v1"),
+        QUESTION._replace(shards="512").key("v1"),
+        QUESTION._replace(env={**QUESTION.env, "PGSSLMODE": "disable"}).key("v1"),
     )
     assert len({key, *others}) == 7
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +39,7 @@ def ask(api: FakeApi, tmp_path: Path) -> Any:
     )
 
     def run(given: External | None = GIVEN, *, worked: bool = True) -> str:
-        desired: Desired = replace(environment.describe(Flags()).desired, external=given)
+        desired: Desired = environment.describe(Flags()).desired._replace(external=given)
         out = io.StringIO()
         probe.ask(session, desired, Screen(plain=True, color=False, stream=out), render(EXTERNAL), worked=worked)
         return out.getvalue()
@@ -81,7 +80,7 @@ def test_what_served_before_with_this_version_of_the_secret_is_not_asked_again(a
     ask()
     assert pods_touched(api) == []
     api.answers[f"POST {PODS}"] = (403, {"message": "no"})
-    ask(replace(GIVEN, version="v2"))
+    ask(GIVEN._replace(version="v2"))
     assert api.asked.count(f"POST {PODS}") == 1
     ask(worked=False)  # a release that failed may have left the database as it was not before
     assert api.asked.count(f"POST {PODS}") == 2

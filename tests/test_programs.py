@@ -13,7 +13,6 @@ import tarfile
 import threading
 import time
 import zipfile
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -311,7 +310,7 @@ def test_a_build_does_without_files_of_a_module(home: Path, module: GoBuild) -> 
         (home / "shown" / name).parent.mkdir(parents=True, exist_ok=True)
         (home / "shown" / name).write_text("package shown\n")
     (home / "out").mkdir()
-    recipe = replace(module, tags=("lean", "small"), without=("example.org/shown//part/left_out.go",))
+    recipe = module._replace(tags=("lean", "small"), without=("example.org/shown//part/left_out.go",))
     gobuild.build(recipe, _go(home), home / "out", programs.quiet)
     flags, *lines = (home / "flags").read_text().splitlines()
     assert "-tags=lean,small" in flags

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from devenv.settings import Flags
 @pytest.fixture
 def desired() -> Desired:
     described = environment.describe(Flags()).desired
-    return replace(described, timeouts={"proof": 0.5})
+    return described._replace(timeouts={"proof": 0.5})
 
 
 class Temporal:
@@ -36,7 +35,7 @@ class Temporal:
         self.last[name] = next(self.answers[name], self.last.get(name, Output(1, "", "unasked")))
         output = self.last[name]
         workflow = next((word for word in self.asked[0] if word.startswith("devenv-smoke-")), "")
-        return replace(output, stdout=output.stdout.replace("WORKFLOW", workflow))
+        return output._replace(stdout=output.stdout.replace("WORKFLOW", workflow))
 
 
 STARTED = Output(0, json.dumps({"runId": "run-1"}), "")

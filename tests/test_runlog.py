@@ -7,7 +7,6 @@ import io
 import json
 import re
 import resource
-from dataclasses import replace
 from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -241,9 +240,9 @@ def test_the_page_of_a_failure_says_cause_and_log() -> None:
 
 
 FIELDS = {
-    "name": replace(LIVES[0], name="<script>"),
-    "component": replace(LIVES[0], component="<script>"),
-    "state": replace(LIVES[0], state="<script>"),
+    "name": LIVES[0]._replace(name="<script>"),
+    "component": LIVES[0]._replace(component="<script>"),
+    "state": LIVES[0]._replace(state="<script>"),
 }
 
 

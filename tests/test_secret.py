@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -148,7 +147,7 @@ def test_a_secret_of_the_users_own_is_not_touched(api: FakeApi, kube: Kube) -> N
 def pod(state: str, **changes: Any) -> Pod:
     container = Container("postgresql", False, "postgres", False, state)
     made = Pod("backend-postgresql-0", "postgresql", "", "", "Running", False, False, "", "", (container,))
-    return replace(made, **changes)
+    return made._replace(**changes)
 
 
 @pytest.mark.parametrize(

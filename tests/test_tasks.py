@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from devenv.clients import shell
+from devenv.paths import START
 
 PROJECT = Path(__file__).parent.parent
 
 
 def inv(*words: str, home: Path, **env: str) -> shell.Output:
-    return shell.run([sys.executable, PROJECT / "tasks.py", *words], env={"HOME": str(home), **env}, cwd=home)
+    return shell.run([sys.executable, START, *words], env={"HOME": str(home), **env}, cwd=home)
 
 
 WRONG: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
@@ -135,15 +136,13 @@ def test_the_first_argument_may_come_without_its_flag(typed: str, meant: str) ->
 
 
 def test_a_reader_that_stops_reading_is_no_error(tmp_path: Path) -> None:
-    output = shell.run(
-        ["sh", "-c", f"'{sys.executable}' '{PROJECT}/tasks.py' --list | true"], env={"HOME": str(tmp_path)}
-    )
+    output = shell.run(["sh", "-c", f"'{sys.executable}' '{START}' --list | true"], env={"HOME": str(tmp_path)})
     assert output.stderr == ""
 
 
 def test_what_the_user_told_invoke_for_other_tasks_is_not_read(tmp_path: Path) -> None:
     (tmp_path / ".invoke.yaml").write_text("{: no YAML")
-    output = shell.run([sys.executable, PROJECT / "tasks.py", "--list"], env={"HOME": str(tmp_path)}, cwd=tmp_path)
+    output = shell.run([sys.executable, START, "--list"], env={"HOME": str(tmp_path)}, cwd=tmp_path)
     assert (output.code, output.stderr) == (0, "")
 
 
@@ -153,7 +152,7 @@ def test_what_a_task_compiles_of_python_is_kept_unless_told_otherwise(
 ) -> None:
     """invoke turns that off for the whole process, so each start would compile all that a task imports."""
     env = {"PYTHONPYCACHEPREFIX": str(tmp_path), variable: "1"}
-    assert shell.run([sys.executable, PROJECT / "tasks.py", "values"], env=env, drop=("PYTHONDONT",)).code == 0
+    assert shell.run([sys.executable, START, "values"], env=env, drop=("PYTHONDONT",)).code == 0
     assert bool(list(tmp_path.rglob("devenv/profiles.*.pyc"))) is kept
 
 
@@ -166,9 +165,7 @@ NEEDLESS = {
 
 @pytest.mark.parametrize(("words", "modules"), NEEDLESS.items())
 def test_nothing_needless_is_imported(tmp_path: Path, words: tuple[str, ...], modules: tuple[str, ...]) -> None:
-    output = shell.run(
-        [sys.executable, "-X", "importtime", PROJECT / "tasks.py", *words], env={"HOME": str(tmp_path)}, cwd=tmp_path
-    )
+    output = shell.run([sys.executable, "-X", "importtime", START, *words], env={"HOME": str(tmp_path)}, cwd=tmp_path)
     imported = {
         line.rpartition("|")[2].strip() for line in output.stderr.splitlines() if line.startswith("import time:")
     }
@@ -189,7 +186,7 @@ def test_the_bootstrap_costs_nothing_the_second_time(tmp_path: Path) -> None:
     # Other programs of this machine only ever add time, so the best of each side is nearest to the truth.
     by_hand = by_inv = float("inf")
     for _ in range(60):
-        by_hand = min(by_hand, timed([PROJECT / ".venv" / "bin" / "python", PROJECT / "tasks.py", "--version"]))
+        by_hand = min(by_hand, timed([PROJECT / ".venv" / "bin" / "python", START, "--version"]))
         by_inv = min(by_inv, timed([inv_path, "--version"]))
         if by_inv - by_hand <= 0.02:
             return
@@ -210,7 +207,7 @@ def test_every_task_and_every_flag_says_what_it_is() -> None:
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_interrupted_while_it_starts_it_ends_with_130_and_no_traceback(tmp_path: Path, number: signal.Signals) -> None:
     pipe, told = os.pipe()
-    start = f"trap '' INT; exec '{sys.executable}' '{PROJECT}/tasks.py' values"  # as ./inv does it
+    start = f"trap '' INT; exec '{sys.executable}' '{START}' values"  # as ./inv does it
     actions = [(os.POSIX_SPAWN_DUP2, told, 2)]
     pid = os.posix_spawn("/bin/sh", ["sh", "-c", start], {"HOME": str(tmp_path)}, file_actions=actions)
     os.close(told)

@@ -6,7 +6,6 @@ import json
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,7 +141,7 @@ def test_a_pod_that_crashed_before_is_no_failure_of_the_run_that_mends_it(
 
     api.answers[f"WATCH {DEPLOYMENT}"] = after_a_while("MODIFIED", mended)
     api.answers[f"WATCH {PODS}"] = after_a_while("DELETED", crashed)
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"Pod/app-1-x"})))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(earlier=frozenset({"Pod/app-1-x"})))
     helm = iter([True, True])
     assert follow(api, tmp_path, lambda: next(helm, False))
 
@@ -152,7 +151,7 @@ def test_a_pod_that_crashed_before_and_still_does_is_one(
 ) -> None:
     api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(0))
     api.answers[f"GET {PODS}"] = listed(pod({"waiting": {"reason": "CrashLoopBackOff"}}, restarts=3))
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"Pod/app-1-x"})))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(earlier=frozenset({"Pod/app-1-x"})))
     monkeypatch.setattr(watch, "SETTLE", 0.1)
     with pytest.raises(RolloutFailed, match="does not start"):
         follow(api, tmp_path)
@@ -170,7 +169,7 @@ def test_a_refused_pod_is_a_failure_of_this_run_where_what_makes_it_is_new(
     told = {"kind": "ReplicaSet", "name": "app-1"}
     event = {"metadata": {"uid": "e"}, "involvedObject": told, "type": "Warning", "reason": "FailedCreate"}
     api.answers["GET /api/v1/namespaces/n/events"] = listed({**event, "message": "exceeded quota"})
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=earlier))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(earlier=earlier))
     settle = 1.0 if lasts else 10.0
     monkeypatch.setattr(watch, "SETTLE", settle)
     began = time.monotonic()
@@ -191,7 +190,7 @@ def test_the_logs_of_a_failure_are_of_what_failed_and_of_what_is_asked_for(api: 
         api.answers[f"GET {PODS}/{name}/log"] = (200, f"{name}\n")
     running = Container("main", False, "", False, "running")
     crashed = Container("main", False, "", False, "waiting", "CrashLoopBackOff", last_exit=1, restarts=3)
-    ready = replace(running, ready=True)
+    ready = running._replace(ready=True)
     rows = (("waits", "w", running), ("fine", "f", ready), ("asked", "backend", ready), ("crashed", "c", crashed))
     pods = tuple(
         Pod(name, component, "", "", "Running", container.ready, False, "", "", (container,))
@@ -217,7 +216,7 @@ def test_a_service_that_leads_nowhere_fails_what_is_ready_otherwise(
 ) -> None:
     api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
     api.answers[SLICES] = listed()
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, objects=(SERVICE,)))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(objects=(SERVICE,)))
     monkeypatch.setattr(watch, "SERVICE_GRACE", 0.1)
     monkeypatch.setattr(watch, "SETTLE", 0.0)
     with pytest.raises(RolloutFailed) as failed:
@@ -232,7 +231,7 @@ def test_who_may_not_see_endpoints_is_not_stopped_by_them(
 ) -> None:
     api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
     api.answers[SLICES] = answer
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, objects=(SERVICE,)))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(objects=(SERVICE,)))
     assert follow(api, tmp_path) == []
 
 
@@ -249,7 +248,7 @@ def test_what_has_no_readiness_probe_must_run_for_a_while(
 ) -> None:
     api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
     api.answers[f"GET {PODS}"] = listed(blind(0))
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, steady=1.0))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(steady=1.0))
     began = time.monotonic()
     said = follow(api, tmp_path)
     assert time.monotonic() - began >= 1.0
@@ -259,7 +258,7 @@ def test_what_has_no_readiness_probe_must_run_for_a_while(
 def test_what_was_there_before_need_not(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
     api.answers[f"GET {PODS}"] = listed(blind(0))
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, earlier=frozenset({"Pod/app-1-x"}), steady=60.0))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(earlier=frozenset({"Pod/app-1-x"}), steady=60.0))
     assert follow(api, tmp_path) == []
 
 
@@ -293,7 +292,7 @@ def test_a_hook_that_hangs_is_named_with_its_last_words(
     one["status"]["conditions"] = [{"type": "Ready", "status": "True"}]
     api.answers[f"GET {PODS}"] = listed(one)
     api.answers[f"GET {PODS}/app-1-x/log"] = (200, "start\nwaiting for Godot\n")
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, watched=("Job/once",)))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(watched=("Job/once",)))
 
     def late() -> bool:
         raise StepFailed("helm could not apply", why="failed pre-install: timed out waiting for the condition")
@@ -309,7 +308,7 @@ def test_a_hook_that_hangs_to_our_own_end_is_named_as_well(
 ) -> None:
     hook = {"metadata": {"name": "once", "uid": "j"}, "status": {"active": 1}}
     api.answers["GET /apis/batch/v1/namespaces/n/jobs"] = listed(hook)
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, watched=("Job/once",), timeout=0.3))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(watched=("Job/once",), timeout=0.3))
     with pytest.raises(StepFailed, match="Job/once, a hook, is not over after 0 s"):
         follow(api, tmp_path, lambda: True)
 
@@ -317,7 +316,7 @@ def test_a_hook_that_hangs_to_our_own_end_is_named_as_well(
 def test_what_has_crashed_before_must_run_longer(api: FakeApi, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
     api.answers[f"GET {PODS}"] = listed(blind(1))
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, steady=0.5))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(steady=0.5))
     began = time.monotonic()
     follow(api, tmp_path)
     assert time.monotonic() - began >= 1.5
@@ -340,7 +339,7 @@ def test_a_program_whose_liveness_probe_fails_is_not_taken_for_ready(
     api.answers[f"GET {DEPLOYMENT}"] = listed(deployment(1))
     api.answers[f"GET {PODS}"] = listed(one)
     api.answers["GET /api/v1/namespaces/n/events"] = listed(told)
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, steady=0.4))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(steady=0.4))
     began = time.monotonic()
     said = follow(api, tmp_path)
     assert time.monotonic() - began >= 1.2
@@ -455,7 +454,7 @@ def test_who_may_not_see_nodes_waits_on(api: FakeApi, tmp_path: Path, monkeypatc
     on_a_node(api)
     api.answers[NODE] = (403, {"message": "nodes is forbidden"})
     monkeypatch.setattr(watch, "NODES", 0.1)
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, timeout=1.0))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(timeout=1.0))
     with pytest.raises(RolloutFailed, match="its containers are being made"):
         follow(api, tmp_path)
 
@@ -468,7 +467,7 @@ def test_a_hook_that_helm_deleted_is_named_by_what_was_read_of_it_in_time(
     api.answers[f"GET {PODS}"] = listed(one)
     logs = iter([(200, "start\nError: the hook has no luck\n")])
     api.answers[f"GET {PODS}/app-1-x/log"] = lambda _: next(logs, (404, {"message": "gone"}))
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, watched=("Job/once",)))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(watched=("Job/once",)))
 
     def failed() -> bool:
         raise StepFailed("helm could not apply", why="failed pre-install: job once failed: BackoffLimitExceeded")
@@ -495,7 +494,7 @@ def test_a_job_whose_pods_went_with_it_is_named_by_what_was_read_of_them_in_time
     api.answers[f"WATCH {PODS}"] = after_a_while("DELETED", one)
     api.answers[f"WATCH {jobs}"] = after_a_while("MODIFIED", {**job, "status": {"conditions": [failed]}})
     api.answers[f"GET {PODS}/app-1-x/log"] = (200, "start\nError: cannot find module x\n")
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, workloads=(), jobs=("Job/once",)))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(workloads=(), jobs=("Job/once",)))
     monkeypatch.setattr(watch, "SETTLE", 0.0)
     with pytest.raises(RolloutFailed) as told:
         follow(api, tmp_path)
@@ -510,7 +509,7 @@ def test_a_pod_of_an_earlier_hook_says_nothing_of_this_run(
     one["metadata"]["ownerReferences"] = [{"kind": "Job", "name": "once", "controller": True}]
     api.answers[f"GET {PODS}"] = listed(one)
     earlier = frozenset({"Pod/app-1-x"})
-    monkeypatch.setattr("tests.test_watch.GOAL", replace(GOAL, watched=("Job/once",), earlier=earlier))
+    monkeypatch.setattr("tests.test_watch.GOAL", GOAL._replace(watched=("Job/once",), earlier=earlier))
 
     def failed() -> bool:
         raise StepFailed("helm could not apply", why="failed pre-install: the server said no")

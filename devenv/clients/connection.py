@@ -15,11 +15,16 @@ import tempfile
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import urlencode
 
+from devenv import lean
+
 Entry = Mapping[str, Any]
 
+# For HTTP/2, and for a number of connections that we name ourselves.
+UNASKED: Mapping[str, Entry] = {"importlib.metadata": {"version": str}, "multiprocessing": {"cpu_count": lambda: 1}}
 CONNECTIONS = 32  # kept open: eight are held by watches, and each new one costs a TLS handshake
 
 
@@ -52,17 +57,14 @@ def _library() -> Any:
         spec = importlib.util.find_spec("kubernetes")
         assert spec is not None
         sys.modules["kubernetes"] = importlib.util.module_from_spec(spec)
-    from kubernetes.client import rest
-
-    return rest
+    with lean.without(UNASKED):
+        from kubernetes.client import configuration, rest
+    return SimpleNamespace(RESTClientObject=rest.RESTClientObject, Configuration=configuration.Configuration)
 
 
 def _configured(cluster: Entry, user: Entry) -> Any:
     """The context's entries as the library wants them. Source: kubernetes.io, "kubeconfig (v1)"."""
-    _library()
-    from kubernetes.client.configuration import Configuration
-
-    configuration = Configuration(host=str(cluster["server"]).rstrip("/"))
+    configuration = _library().Configuration(host=str(cluster["server"]).rstrip("/"))
     configuration.retries = 0
     configuration.connection_pool_maxsize = CONNECTIONS
     configuration.verify_ssl = not cluster.get("insecure-skip-tls-verify")

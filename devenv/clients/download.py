@@ -15,8 +15,8 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote, urldefrag, urlsplit, urlunsplit
 
 from devenv import reference
@@ -32,8 +32,7 @@ SLOWEST = 20_000  # bytes per second over that time; whoever gives less stalls
 PIECE = 1 << 18
 
 
-@dataclass(frozen=True)
-class Pinned:
+class Pinned(NamedTuple):
     """Where a file is, and what it must be. `url` is without its login, which no message may show."""
 
     url: str

@@ -11,10 +11,9 @@ import gzip
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv.clients import shell
 from devenv.clients.kube import Kube, NotThere, Object
@@ -31,8 +30,7 @@ FETCH_TIMEOUT = 120.0  # seconds for one repository, registry or chart
 QUICK = {"GOGC": "off", "GOMEMLIMIT": "1GiB"}
 
 
-@dataclass(frozen=True)
-class Helm:
+class Helm(NamedTuple):
     """A Helm program bound to one namespace of one cluster."""
 
     program: Path
@@ -87,13 +85,15 @@ class Helm:
         self,
         release: str,
         chart: str,
-        values: Mapping[str, Any],
         labels: Mapping[str, str],
         timeout: float,
         validate: bool,
         version: str = "",
     ) -> shell.Running:
         """Starts `helm upgrade --install`, which waits for hooks only: the rollout is followed by us.
+
+        It is to be fed with the values, as JSON. It looks whether there is a release, then reads them, and changes
+        nothing before. Source: helm.sh/helm/v4/pkg/cmd/upgrade.go, "Must load values AFTER".
 
         `validate`: Helm fetches the cluster's OpenAPI and holds the manifests against it before the API server does the
         same at each apply; that takes as long as all the rest.
@@ -103,7 +103,7 @@ class Helm:
         words += ["--labels", ",".join(f"{key}={value}" for key, value in labels.items())]
         words += ["--server-side=true", "--force-conflicts"]
         words += [] if validate else ["--disable-openapi-validation"]
-        return shell.Running(self.argv(*words), stdin=json.dumps(values), env=QUICK, drop=("HELM_",))
+        return shell.Running(self.argv(*words), later=True, env=QUICK, drop=("HELM_",))
 
     def rollback(self, release: str, revision: int, timeout: float) -> shell.Running:
         """Starts `helm rollback`, which waits for hooks only: what becomes of it is followed by us."""

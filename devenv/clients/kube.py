@@ -11,9 +11,8 @@ import re
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from devenv import context as said
@@ -25,6 +24,7 @@ Object = dict[str, Any]
 
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
+NEAR = 0.01  # seconds for an answer; a new connection takes as long
 RETRIED = frozenset({429, 500, 502, 503, 504})
 TRIES = 5
 RENEW_PAUSE = 5.0  # seconds: credentials that were refused just after they were made are not made again at once
@@ -46,8 +46,7 @@ class Gone(StepFailed):
     """410: a watch must start again from a new list."""
 
 
-@dataclass(frozen=True)
-class Kind:
+class Kind(NamedTuple):
     """Where objects of a kind live in the API."""
 
     api: str
@@ -101,7 +100,14 @@ class Kube:
         self._renewed = 0.0
         self._config = _read(kubeconfig)
         self._way = self._open()
+        self._took = NEAR
         self.server: str = self._way.host
+
+    @property
+    def near(self) -> bool:
+        """Whether the server answers so soon that asking side by side would cost more, in new connections, than it
+        saves."""
+        return self._took < NEAR
 
     def _open(self) -> Connection:
         """A way with the credentials of now; a login plugin is run for it. Raises Refused."""
@@ -284,8 +290,10 @@ class Kube:
     ) -> bytes:
         """Sends a request and reads all of the answer; passing faults are tried again, with growing pauses."""
         for attempt in range(1, tries + 1):
+            began = time.monotonic()
             response = self._send(method, path, query, body, content, accept, (CONNECT_TIMEOUT, timeout))
             data: bytes = response.response.read()
+            self._took = time.monotonic() - began
             if response.status not in RETRIED or attempt == tries or not _passing(response.status, data, method):
                 self._check(response.status, method, path, data)
                 return data

@@ -7,8 +7,8 @@ of it is in argv, in a history or in our logs.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from devenv.clients import shell
 from devenv.errors import StepFailed
@@ -22,8 +22,7 @@ UNKNOWN = "could not translate host name"  # libpq
 QUIET = ("-XAtq", "-v", "ON_ERROR_STOP=1")
 
 
-@dataclass(frozen=True)
-class Postgres:
+class Postgres(NamedTuple):
     """The database in `pod`; `kubectl` is the program with its pinned flags, cluster and namespace among them."""
 
     kubectl: tuple[str | Path, ...]

@@ -20,9 +20,8 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 from urllib.parse import urlencode, urljoin, urlsplit
 
 from devenv import reference
@@ -42,8 +41,7 @@ MOST = 4 << 20  # bytes of an answer that are read
 HELPER_PATIENCE = 10.0
 
 
-@dataclass(frozen=True)
-class Login:
+class Login(NamedTuple):
     """A user with a password, or a token that stands for both."""
 
     user: str = ""
@@ -107,8 +105,7 @@ class Silent(Exception):
     """No answer that can be understood: the reason, in a few words. Never leaves this module."""
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(NamedTuple):
     """An answer, whatever its status."""
 
     status: int
@@ -141,8 +138,7 @@ class _Stay(urllib.request.HTTPRedirectHandler):
         return None
 
 
-@dataclass(frozen=True)
-class Blob:
+class Blob(NamedTuple):
     """A part of an image: `opened` gives its bytes, anew each time."""
 
     digest: str

@@ -7,18 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import os
+import queue
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from signal import SIGTERM
-from typing import Any
+from typing import Any, NamedTuple
+
+from devenv import lean
 
 TIMED_OUT = 124  # exit code, as timeout(1) has it
 
 
-@dataclass(frozen=True)
-class Output:
+class Output(NamedTuple):
     """What a program left: exit code (128 + n after signal n), standard output and error as text."""
 
     code: int
@@ -53,14 +55,29 @@ def keeps_interruption() -> bool:
     return _forking
 
 
+@cache
+def _sh() -> Any:
+    """`sh` without its `await`, and without asking for its own version: half of its import."""
+
+    def get_running_loop() -> None:
+        raise RuntimeError("there is none")
+
+    awaiting = {"Queue": None, "get_running_loop": get_running_loop}
+    with lean.without({"asyncio": awaiting, "importlib.metadata": {"version": str}}):
+        import sh
+    return sh
+
+
 class Running:
-    """A program at work. `stop` asks it once to end (SIGTERM); `wait` gives its output."""
+    """A program at work. `stop` asks it once to end (SIGTERM); `wait` gives its output; where its standard input comes
+    `later`, `feed` gives it."""
 
     def __init__(
         self,
         argv: Sequence[str | Path],
         *,
         stdin: str | None = None,
+        later: bool = False,
         env: Mapping[str, str] | None = None,
         cwd: Path | None = None,
         timeout: float | None = None,
@@ -68,12 +85,12 @@ class Running:
         drop: tuple[str, ...] = (),
         keep: tuple[str, ...] = (),
     ) -> None:
-        import sh
-
+        sh = _sh()
         program, *arguments = [str(part) for part in argv]
         self._timeout = timeout
         self._kept: dict[str, list[str]] = {"stdout": [], "stderr": []}
         self._process: Any = None
+        self._input: queue.Queue[str | None] = queue.Queue()
         lock = threading.Lock()
 
         def keeping(stream: str) -> Callable[[str], None]:
@@ -95,7 +112,7 @@ class Running:
         try:
             self._process = command(
                 *arguments,
-                _in=stdin if stdin is not None else "",
+                _in=self._input if later else stdin or "",
                 _out=keeping("stdout"),
                 _err=keeping("stderr"),
                 _tty_out=False,
@@ -130,6 +147,11 @@ class Running:
         """Its process id; 0 where it could not be started."""
         return int(self._process.pid) if self._process is not None else 0
 
+    def feed(self, text: str) -> None:
+        """Gives all of the standard input."""
+        self._input.put(text)
+        self._input.put(None)  # the end, for sh
+
     def stop(self) -> None:
         """Asks the program to end, once; it may take its time."""
         if self.alive:
@@ -137,8 +159,7 @@ class Running:
 
     def wait(self) -> Output:
         """Waits for the end. An interruption is passed on as SIGTERM, awaited, and goes on as KeyboardInterrupt."""
-        import sh
-
+        sh = _sh()
         if self._process is None:
             return self._unstarted
         stopped = ""

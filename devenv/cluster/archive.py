@@ -12,17 +12,15 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 LEVEL = 4  # of 9: a tenth larger than 6, in half the time
 OCI = "application/vnd.oci.image"
 LAYOUT = {"imageLayoutVersion": "1.0.0"}
 
 
-@dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """A file's content: bytes, or a file of the host (links followed)."""
 
     source: Path | bytes
@@ -30,13 +28,11 @@ class File:
     owner: int = 0
 
 
-@dataclass(frozen=True)
-class Link:
+class Link(NamedTuple):
     target: str
 
 
-@dataclass(frozen=True)
-class Folder:
+class Folder(NamedTuple):
     mode: int = 0o755
     owner: int = 0
 
@@ -44,8 +40,7 @@ class Folder:
 Tree = Mapping[str, File | Link | Folder]  # path inside the image, without the leading slash
 
 
-@dataclass(frozen=True)
-class Config:
+class Config(NamedTuple):
     """What runs in the image, as whom, and with which environment."""
 
     user: int
@@ -64,8 +59,7 @@ class Config:
         return record
 
 
-@dataclass(frozen=True)
-class Blob:
+class Blob(NamedTuple):
     """A finished part of the archive, by the digest of its bytes; for a layer also that of the bytes unpacked."""
 
     kind: str

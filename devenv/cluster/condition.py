@@ -11,9 +11,8 @@ import json
 import os
 import pwd
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import paths
 
@@ -21,8 +20,7 @@ SCHEMA = "devenv/cluster/v1"
 CRASHES = 3  # a component that ended so often while the cluster came up will not come up by waiting
 
 
-@dataclass(frozen=True)
-class Component:
+class Component(NamedTuple):
     """One process of the cluster; `pid` as the supervisor sees it, inside."""
 
     name: str
@@ -34,8 +32,7 @@ class Component:
     log: str
 
 
-@dataclass(frozen=True)
-class Condition:
+class Condition(NamedTuple):
     """What the supervisor last wrote."""
 
     phase: str  # starting, ready, degraded, stopping
@@ -58,8 +55,7 @@ class Condition:
         return next((part for part in self.components if part.restarts >= CRASHES and part.state != "running"), None)
 
 
-@dataclass(frozen=True)
-class Status:
+class Status(NamedTuple):
     """A cluster as `cluster.status` shows it."""
 
     name: str
@@ -77,7 +73,7 @@ class Status:
     def record(self) -> dict[str, Any]:
         """The status as JSON shows it."""
         lists = {"components": [dict(part) for part in self.components], "images": list(self.images)}
-        return {"schema": SCHEMA, **vars(self), **lists}
+        return {"schema": SCHEMA, **self._asdict(), **lists}
 
 
 def directory(name: str) -> Path:
@@ -115,7 +111,7 @@ def read(name: str) -> Condition | None:
 
 def parse(document: Mapping[str, Any]) -> Condition:
     """A status file's content; fields that we do not know are left alone."""
-    fields = Component.__dataclass_fields__
+    fields = Component._fields
     return Condition(
         phase=document["phase"],
         waiting=document["waiting"],

@@ -12,9 +12,8 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import paths
 from devenv.clients import shell
@@ -36,8 +35,7 @@ CERTIFICATE_AGE = 335 * 86400.0  # seconds: after that a start makes them anew (
 MOST_SIMULATED = 500
 
 
-@dataclass(frozen=True)
-class Cluster:
+class Cluster(NamedTuple):
     """A running cluster, and how to reach it."""
 
     name: str

@@ -12,8 +12,8 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from devenv.clients import shell
 from devenv.cluster import fetch, progress, store
@@ -38,8 +38,7 @@ SETTINGS = {
 TITLES = {"node": "Kubernetes", "simulate": "kwok", "runtime": "containerd", "temporal": "Temporal"}
 
 
-@dataclass(frozen=True)
-class GoBuild:
+class GoBuild(NamedTuple):
     """One module below `go/`: the programs made of it, and what a first build of it amounts to on two cores.
 
     `without`: source files, "module//file", that the programs do without, each with all that it alone imports. `tags`:
@@ -50,8 +49,8 @@ class GoBuild:
     programs: Mapping[str, str]  # name → package
     packages: int
     seconds: float
-    versions: Mapping[str, str] = field(default_factory=dict)  # variable of the program → module whose version it shows
-    files: Mapping[str, str] = field(default_factory=dict)  # name → file inside a required module, "module//file"
+    versions: Mapping[str, str] = {}  # variable of the program → module whose version it shows
+    files: Mapping[str, str] = {}  # name → file inside a required module, "module//file"
     tags: tuple[str, ...] = ()
     without: tuple[str, ...] = ()
 

@@ -9,8 +9,8 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from devenv.errors import Refused
 
@@ -21,8 +21,7 @@ CONTROLLERS = ("cpu", "memory", "pids", "devices")
 OWN_CLUSTER = "./inv redeploy --context CONTEXT   # a cluster of yours"
 
 
-@dataclass(frozen=True)
-class Host:
+class Host(NamedTuple):
     """What was seen of this machine."""
 
     system: str

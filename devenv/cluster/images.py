@@ -12,8 +12,8 @@ import platform
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from devenv import paths
 from devenv.clients import shell
@@ -32,8 +32,7 @@ HOST_LIBRARIES = f"/{hostfiles.OTHER_LIBRARIES}"
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
-@dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """One image: the programs in it (by their name in `programs`), its layers, and how it runs."""
 
     name: str

@@ -11,9 +11,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import reference
 from devenv.clients import shell
@@ -34,8 +33,7 @@ DEFAULTS = {"kind": "kind", "k3d": "k3s-default", "minikube": "minikube", "docke
 DOCKERS = ("docker-desktop", "rancher-desktop", "orbstack", "colima")  # contexts whose cluster shares Docker's images
 
 
-@dataclass(frozen=True)
-class Local:
+class Local(NamedTuple):
     """A local cluster: whose it is, and its name there; `engine` runs the containers that are its nodes."""
 
     tool: str

@@ -9,10 +9,9 @@ import io
 import json
 import tarfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 from devenv.clients.registry import Blob
 from devenv.errors import InputWrong
@@ -21,8 +20,7 @@ INDEX, DOCKER = "index.json", "manifest.json"
 NAME, TAG = "io.containerd.image.name", "org.opencontainers.image.ref.name"
 
 
-@dataclass(frozen=True)
-class Packed:
+class Packed(NamedTuple):
     """The one image of an archive: its names, and `id`, the digest of its configuration, which tells contents apart."""
 
     file: Path
@@ -30,8 +28,7 @@ class Packed:
     id: str
 
 
-@dataclass(frozen=True)
-class Parts:
+class Parts(NamedTuple):
     """What a registry takes: the manifest as it is, its media type, and the blobs that it names."""
 
     manifest: bytes

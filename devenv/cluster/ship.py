@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from devenv import target
 from devenv.clients import registry
@@ -26,8 +25,7 @@ SCHEMA = "devenv/cluster-images/v1"
 OURS_ONLY = ("pause",)  # what the embedded cluster's containerd itself needs
 
 
-@dataclass(frozen=True)
-class Sent:
+class Sent(NamedTuple):
     """An image: its archive's `size` (0: not built), whether it is `there` (None: not known), bytes `sent` just now."""
 
     reference: str
@@ -40,8 +38,7 @@ class Sent:
                 "sent": self.sent}  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Shipment:
+class Shipment(NamedTuple):
     """What was done: `how` is list, load, push or prune; `where` the cluster or the registry; what was `removed` from
     the cache and from the cluster, and the bytes that made free."""
 
@@ -49,7 +46,7 @@ class Shipment:
     where: str
     images: tuple[Sent, ...]
     next: str = ""
-    removed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    removed: Mapping[str, tuple[str, ...]] = {}
     freed: int = 0
 
     def record(self) -> dict[str, Any]:

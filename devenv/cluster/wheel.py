@@ -12,9 +12,8 @@ import io
 import platform
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
 from devenv import __version__, paths
@@ -29,8 +28,7 @@ BORN = (1980, 1, 1, 0, 0, 0)  # the time of every entry: equal programs make equ
 KIND = zipfile.ZIP_DEFLATED
 
 
-@dataclass(frozen=True)
-class Written:
+class Written(NamedTuple):
     """A wheel that was written: its content's sum is what `DEVENV_PROGRAMS_URL` pins."""
 
     file: Path
@@ -42,8 +40,7 @@ class Written:
         return {"file": str(self.file), "version": self.version, "size": self.size, "sha256": self.sha256}
 
 
-@dataclass(frozen=True)
-class Built:
+class Built(NamedTuple):
     """What `cluster.build` came to: each program's folder, and the wheel where one was asked for."""
 
     folders: tuple[tuple[str, Path], ...]

@@ -17,6 +17,7 @@ import pytest
 
 from devenv.clients import shell
 from devenv.errors import Refused
+from devenv.paths import START
 
 PROJECT = Path(__file__).parent.parent.parent
 CLUSTER = os.environ.get("DEVENV_TEST_CLUSTER", "default")
@@ -60,7 +61,7 @@ class Environment:
         task, rest = words[0], words[1:]
         argv: list[str | Path] = [
             sys.executable,
-            PROJECT / "tasks.py",
+            START,
             task,
             "--context",
             CONTEXT,
@@ -79,7 +80,7 @@ class Environment:
             output = shell.run(
                 [
                     sys.executable,
-                    PROJECT / "tasks.py",
+                    START,
                     "kubectl",
                     "--context",
                     CONTEXT,

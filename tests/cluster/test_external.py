@@ -18,8 +18,9 @@ import pytest
 
 from devenv import external
 from devenv.clients import shell
+from devenv.paths import START
 from tests.cluster import outside
-from tests.cluster.conftest import CONTEXT, PROJECT, Environment
+from tests.cluster.conftest import CONTEXT, Environment
 from tests.cluster.outside import CARRIED, Certificates, Server
 from tests.conftest import measured
 
@@ -311,7 +312,7 @@ def test_a_host_that_does_not_answer_is_named(second: Environment, silent: str) 
 
 
 def test_interrupted_while_it_asks_no_pod_is_left(second: Environment, silent: str) -> None:
-    argv: list[str | Path] = [sys.executable, PROJECT / "tasks.py", "redeploy", *OFF]
+    argv: list[str | Path] = [sys.executable, START, "redeploy", *OFF]
     argv += ["--context", CONTEXT, "--namespace", second.namespace]
     named = {"ENABLE_TEMPORAL": "1", "TEMPORAL_EXTERNAL_SECRET": silent}
     asking = False
@@ -342,7 +343,7 @@ def test_a_newline_in_the_releases_own_namespace_is_mended_by_the_command_that_i
     outside.secret(second, "own", host="nowhere.example.invalid", password=f"{CARRIED}\n")
     failure = refused(second, "own", *OFF)
     assert "key password of the Secret ends with a newline" in failure["reason"]
-    program = f"'{sys.executable}' '{PROJECT}/tasks.py'"
+    program = f"'{sys.executable}' '{START}'"
     inv = f'inv() {{ task=$1; shift; {program} "$task" --context {CONTEXT} --namespace {second.namespace} "$@"; }}'
     output = shell.run(["/bin/sh"], stdin=f"{inv}\n{failure['hint']}\n")
     assert output.code == 0, output.stderr

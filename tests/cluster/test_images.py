@@ -14,7 +14,8 @@ import pytest
 from devenv.clients import shell
 from devenv.cluster import archive, images, programs
 from devenv.cluster.archive import File
-from tests.cluster.conftest import PROJECT, Environment
+from devenv.paths import START
+from tests.cluster.conftest import Environment
 from tests.fake_registry import FakeRegistry
 from tests.fake_registry import running as serving
 
@@ -28,7 +29,7 @@ def env(make_environment: Callable[[str], Environment]) -> Environment:
 
 def plain(*words: str, **env: str) -> shell.Output:
     """Runs a task that is on no environment."""
-    output = shell.run([sys.executable, PROJECT / "tasks.py", *words], env=env)
+    output = shell.run([sys.executable, START, *words], env=env)
     print(f"$ inv {' '.join(words)}\n{output.stdout}{output.stderr}[{output.code}]")
     return output
 

@@ -24,10 +24,10 @@ from devenv.clients import shell
 from devenv.cluster import condition, embedded, host, images, programs, start, wheel
 from devenv.cluster.embedded import Cluster
 from devenv.errors import Refused
+from devenv.paths import START
 from devenv.report import Note
 from devenv.settings import Given, Sources
 from tests.cluster import machine
-from tests.cluster.conftest import PROJECT
 
 pytestmark = [
     pytest.mark.cluster,
@@ -261,7 +261,7 @@ def test_a_half_finished_up(cluster: Cluster, home: Path, moment: float) -> None
     before = starts()
     embedded.down(NAME, quiet)
     said = {"DEVENV_PROGRAMS": "download", "DEVENV_PROGRAMS_URL": (home / "address").read_text()}
-    argv: list[str | Path] = [sys.executable, PROJECT / "tasks.py", "cluster.up", "--name", NAME]
+    argv: list[str | Path] = [sys.executable, START, "cluster.up", "--name", NAME]
     running = subprocess.Popen(argv, env={**os.environ, **said}, stderr=subprocess.DEVNULL)
     time.sleep(moment)
     running.kill()

@@ -18,8 +18,8 @@ from devenv import bench, benchscale, scale
 from devenv.clients import shell
 from devenv.clients.helm import Helm
 from devenv.cluster import embedded, programs, start
+from devenv.paths import START
 from devenv.report import Screen
-from tests.cluster.conftest import PROJECT
 from tests.conftest import measured
 
 pytestmark = [
@@ -51,7 +51,7 @@ def chart(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 def argv(chart: Path, namespace: str, task: str, *words: str) -> list[str | Path]:
     bound = ("--context", f"embedded-{NAME}", "--namespace", namespace)
-    return [sys.executable, PROJECT / "tasks.py", task, "--chart", chart, *bound, *words]
+    return [sys.executable, START, task, "--chart", chart, *bound, *words]
 
 
 def kubectl(*words: str) -> str:

@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
+from devenv.paths import START
 from tests.cluster import outside
-from tests.cluster.conftest import CONTEXT, PROJECT, Environment
+from tests.cluster.conftest import CONTEXT, Environment
 from tests.cluster.outside import Server
 
 pytestmark = pytest.mark.cluster
@@ -92,7 +93,7 @@ def begun(env: Environment, *words: str, secret: str = "pg") -> int:
     """A redeploy in the background: its pid."""
     argv = [
         sys.executable,
-        str(PROJECT / "tasks.py"),
+        str(START),
         "redeploy",
         "--context",
         CONTEXT,

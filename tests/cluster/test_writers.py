@@ -15,8 +15,9 @@ from typing import Any
 import pytest
 
 from devenv.clients import shell
+from devenv.paths import START
 from tests.chart_servers import write
-from tests.cluster.conftest import PROJECT, Environment
+from tests.cluster.conftest import Environment
 from tests.cluster.test_own_chart import WEB
 
 pytestmark = pytest.mark.cluster
@@ -35,7 +36,7 @@ def started(env: Environment, chart: str, text: str) -> int:
     """A redeploy in the background: its pid."""
     argv = [
         sys.executable,
-        str(PROJECT / "tasks.py"),
+        str(START),
         "redeploy",
         "--context",
         "embedded",
@@ -146,7 +147,7 @@ def test_the_printed_role_is_enough_for_a_redeploy(
     }  # fmt: skip
     file = tmp_path / "config"
     file.write_text(json.dumps(config))
-    argv: list[str | Path] = [sys.executable, PROJECT / "tasks.py", "redeploy", "--namespace", env.namespace, *words]
+    argv: list[str | Path] = [sys.executable, START, "redeploy", "--namespace", env.namespace, *words]
     output = shell.run(argv, env={"KUBECONFIG": str(file), "HOME": str(tmp_path), "ENABLE_TEMPORAL": "false"})
     print(output.stderr)
     assert output.code == 0
