@@ -244,6 +244,29 @@ def test_changes_are_let_come_together_only_where_they_are_many(
     assert (len(waited) > waits) == bool(waits)
 
 
+@pytest.mark.parametrize(("near", "most"), [(0.0, look.AT_ONCE), (60.0, 1)], ids=["far", "near"])
+def test_lists_are_asked_for_side_by_side_only_where_the_server_is_far(
+    api: FakeApi, kube: Kube, monkeypatch: pytest.MonkeyPatch, near: float, most: int
+) -> None:
+    monkeypatch.setattr("devenv.clients.kube.NEAR", near)
+    asked: list[int] = []
+    lock, active = threading.Lock(), [0]
+
+    def slow(_: Any) -> tuple[int, Any]:
+        with lock:
+            active[0] += 1
+            asked.append(active[0])
+        threading.Event().wait(0.1)
+        with lock:
+            active[0] -= 1
+        return 200, {"metadata": {"resourceVersion": "1"}, "items": []}
+
+    for path, plural, _, _ in look.READS:
+        api.answers[f"GET {path}/namespaces/n/{plural}"] = slow
+    look.once(kube, "n")
+    assert max(asked) == most
+
+
 def test_a_last_look_lists_what_counts_pods_and_not_the_pods(api: FakeApi, kube: Kube) -> None:
     empty(api, "1")
     job = {"kind": "Job", "metadata": {"name": "j", "uid": "u"}, "status": {}}
