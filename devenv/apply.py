@@ -76,21 +76,25 @@ class Upgrade:
         self._helm = helm
         self._desired = desired
         self._running: shell.Running | None = None
+        self._stamp = ""
 
-    def stand_by(self, plan: Plan) -> None:
-        """Starts it for the plan's revision; anew, where it was started for another. The bundled chart needs no
-        validation by Helm: its values have a schema."""
-        self._end()
-        desired = self._desired
-        labels = {planning.LABEL: planning.stamp(plan.revision, plan.inputs)}
-        timeout, validate = desired.timeouts["rollout"], not desired.bundled
-        self._running = self._helm.upgrade(desired.release, desired.chart, labels, timeout, validate)
+    def stand_by(self, revision: int, inputs: str) -> shell.Running:
+        """Starts it for the revision that these inputs give, where it is not; anew, where it was started for another.
+        The bundled chart needs no validation by Helm: its values have a schema."""
+        desired, stamp = self._desired, planning.stamp(revision, inputs)
+        if self._running is None or stamp != self._stamp:
+            self._end()
+            timeout, validate = desired.timeouts["rollout"], not desired.bundled
+            labels = {planning.LABEL: stamp}
+            self._running = self._helm.upgrade(desired.release, desired.chart, labels, timeout, validate)
+            self._stamp = stamp
+        return self._running
 
-    def go(self) -> Applying:
-        """Lets it apply the revision."""
-        assert self._running is not None
-        self._running.feed(json.dumps(self._desired.values.tree()))
-        return Applying(self._running, self._desired)
+    def go(self, plan: Plan) -> Applying:
+        """Lets it apply the plan's revision."""
+        running = self.stand_by(plan.revision, plan.inputs)
+        running.feed(json.dumps(self._desired.values.tree()))
+        return Applying(running, self._desired)
 
     def __enter__(self) -> Upgrade:
         return self

@@ -34,10 +34,10 @@ def draw(
     environment: Environment,
     session: Session,
     waits: Callable[[str], None],
-    meanwhile: Callable[[], None] = lambda: None,
+    meanwhile: Callable[[int, str], object] = lambda revision, inputs: None,
 ) -> Drawn:
-    """Looks at the cluster and makes the plan. Renders the chart only where the inputs changed; `meanwhile` is done
-    while Helm is at that."""
+    """Looks at the cluster and makes the plan. Renders the chart only where the inputs changed; `meanwhile` is called
+    with the revision that they will be, and with their hash, while Helm is at that."""
     desired, kube = chart.ready(environment.desired, session.helm, waits), session.kube
     waits("looking at the cluster")
     release = look.releases(kube, desired.namespace).get(desired.release)
@@ -49,7 +49,7 @@ def draw(
     applied = helming.objects(str(before.get("manifest") or ""), desired.namespace)
     live = look.live(kube, desired.namespace, map(planning.key, applied))
     if coming:
-        meanwhile()
+        meanwhile(planning.following(release), inputs)
     wanted = coming() if coming else applied
     other = _other_chart(before, desired) if changed else ""
     settings = causes.settings(before.get("config") or {}, desired.values) if changed and release else ()

@@ -71,6 +71,11 @@ def stamp(revision: int, inputs: str) -> str:
     return f"{revision}-{inputs}"
 
 
+def following(release: Release | None) -> int:
+    """The revision that comes next."""
+    return (release.revision if release else 0) + 1
+
+
 def unchanged(release: Release | None, inputs: str) -> bool:
     """Whether the newest revision was deployed from these very inputs."""
     if release is None or release.status != "deployed":
@@ -90,7 +95,7 @@ def make(inputs: str, wanted: Sequence[Object], seen: Seen) -> Plan:
     return Plan(
         reasons=tuple(_reasons(changes, seen, same)),
         changes=tuple(changes),
-        revision=(seen.release.revision if seen.release else 0) + 1,
+        revision=following(seen.release),
         inputs=inputs,
         settings=seen.settings,
         impossible=tuple(_impossible(changes)),

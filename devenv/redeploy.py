@@ -62,12 +62,11 @@ def redeploy(environment: Environment, screen: Screen, how: How = AS_USUAL) -> R
     environment = external.settle(with_chart(environment, session, screen), session.kube, screen.secrets)
     environment, given = _given(environment, session, how)
     desired = environment.desired
-    drawn = _plan(environment, session, screen)
-    if drawn.plan.nothing_to_do and not how.fresh:
-        proven = _outstanding(desired, session, screen, drawn, how)
-        return Result(drawn.plan, drawn.plan.revision - 1, proven, time.monotonic() - started)
-    with apply.Upgrade(session.helm, desired) as upgrade:
-        upgrade.stand_by(drawn.plan)  # while we look at what may forbid it
+    with apply.Upgrade(session.helm, desired) as upgrade:  # stands by while we look at what may forbid it
+        drawn = _plan(environment, session, screen, upgrade)
+        if drawn.plan.nothing_to_do and not how.fresh:
+            proven = _outstanding(desired, session, screen, drawn, how)
+            return Result(drawn.plan, drawn.plan.revision - 1, proven, time.monotonic() - started)
         from devenv import destroy, lease, nodes, probe, proof, stages
 
         if not environment.settings.yes:
@@ -85,8 +84,7 @@ def redeploy(environment: Environment, screen: Screen, how: How = AS_USUAL) -> R
             if how.fresh:
                 destroy.remove(desired, session, screen, delete_data=how.reset_data)
             if how.fresh or taken.waited or taken.over:
-                drawn = _plan(environment, session, screen)
-                upgrade.stand_by(drawn.plan)
+                drawn = _plan(environment, session, screen, upgrade)
             stages.refuse(environment, drawn.plan)
             stages.heal(environment, session, screen, drawn, taken)
             password = stages.settle_password(environment, session, screen, drawn)
@@ -123,17 +121,17 @@ def _outstanding(desired: Desired, session: Session, screen: Screen, drawn: draw
     return proven
 
 
-def _plan(environment: Environment, session: Session, screen: Screen) -> draw.Drawn:
+def _plan(environment: Environment, session: Session, screen: Screen, upgrade: apply.Upgrade) -> draw.Drawn:
+    def prepare(revision: int, inputs: str) -> None:
+        """What only a change needs: a run with nothing to do starts sooner without it."""
+        upgrade.stand_by(revision, inputs)
+        from devenv import destroy, lease, nodes, probe, proof, stages  # noqa: F401
+
     with screen.stage("plan") as stage:
-        drawn = draw.draw(environment, session, stage.waits, meanwhile=_import)
+        drawn = draw.draw(environment, session, stage.waits, meanwhile=prepare)
         stage.says(*summary(environment.desired, drawn.plan))
     screen.tell(plan=drawn.plan)
     return drawn
-
-
-def _import() -> None:
-    """What only a change needs: a run with nothing to do starts sooner without it."""
-    from devenv import destroy, lease, nodes, probe, proof, stages  # noqa: F401
 
 
 def summary(desired: Desired, plan: Plan) -> tuple[str, ...]:

@@ -155,7 +155,7 @@ def rollout(
         stage.waits(f"helm applies revision {drawn.plan.revision}")
         apply.remove_additions(session.kube, desired, drawn.plan)
         apply.remove_failed_jobs(session.kube, desired, drawn.snapshot, target.jobs)
-        applying = upgrade.go()
+        applying = upgrade.go(drawn.plan)
         busy = secret.trying(session, desired, password, applying.busy) if password else applying.busy
         reached = follow(session, screen, applying, target, stage.waits, busy, applied)
         apply.tidy_jobs(session.kube, desired, reached.seen, target.jobs)

@@ -32,12 +32,13 @@ def fake(folder: Path, script: str) -> Helm:
 
 def test_a_helm_that_stands_by_is_told_the_values_when_it_may_go_and_not_before(tmp_path: Path) -> None:
     with Upgrade(fake(tmp_path, f'touch "{tmp_path}/applied"'), DESIRED) as upgrade:
-        upgrade.stand_by(Plan(("r",), (), 3, "hash"))
-        upgrade.stand_by(Plan(("r",), (), 4, "hash"))
+        upgrade.stand_by(3, "hash")
+        standing = upgrade.stand_by(4, "hash")
         _written(tmp_path / "argv")
         time.sleep(0.2)
         assert not (tmp_path / "applied").exists()
-        applying = upgrade.go()
+        assert upgrade.stand_by(4, "hash") is standing
+        applying = upgrade.go(Plan(("r",), (), 4, "hash"))
         while applying.busy():
             time.sleep(0.01)
     argv = _written(tmp_path / "argv")
@@ -48,7 +49,7 @@ def test_a_helm_that_stands_by_is_told_the_values_when_it_may_go_and_not_before(
 
 def test_a_helm_that_stands_by_ends_with_the_run_that_started_it(tmp_path: Path) -> None:
     with pytest.raises(Refused), Upgrade(fake(tmp_path, f'touch "{tmp_path}/applied"'), DESIRED) as upgrade:
-        upgrade.stand_by(Plan(("r",), (), 3, "hash"))
+        upgrade.stand_by(3, "hash")
         _written(tmp_path / "argv")
         raise Refused("no")
     assert not (tmp_path / "applied").exists()
