@@ -490,11 +490,11 @@ def temporal_schemas(screen: Any) -> None:
 
 @plain_task
 def cluster_up(screen: Any, name: str = "default", simulated_nodes: int = -1) -> None:
-    """Build and start the embedded cluster; at once when it runs."""
+    """Build and start the embedded cluster; at once when it runs, anew when its programs are newer."""
     from devenv.cluster import start
 
     with screen.stage("cluster") as stage:
-        running = start.up(name, stage.waits, None if simulated_nodes == -1 else simulated_nodes)
+        running = start.up(name, stage.waits, None if simulated_nodes == -1 else simulated_nodes, renew=True)
         stage.says(f"{name} is ready at {running.server}", f"kubeconfig {running.kubeconfig}")
 
 

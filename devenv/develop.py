@@ -48,7 +48,7 @@ def _start_cluster(screen: Screen) -> None:
         except Refused as refused:
             stage.says(f"not here: {refused.what}")
             return
-        start.up("default", stage.waits)
+        start.up("default", stage.waits, renew=True)
         start.load_images("default", stage.waits, temporal=True)
         stage.says("ready, with all images")
 

@@ -44,6 +44,18 @@ def test_redeploy_mends_a_cluster_unless_it(started: list[str], seen: dict[str, 
     assert started == calls
 
 
+@pytest.mark.parametrize(("had", "calls"), [("/now", []), ("/before", ["up"])], ids=["of now", "of before"])
+def test_cluster_up_starts_a_cluster_anew_where_its_programs_are_not_those(
+    started: list[str], monkeypatch: pytest.MonkeyPatch, had: str, calls: list[str]
+) -> None:
+    monkeypatch.setattr(programs, "places", lambda names: {name: Path("/now") / name for name in names})
+    with living(document(programs={name: f"{had}/{name}" for name in embedded.PROGRAMS})):
+        start.up("default", programs.quiet, renew=True)
+        assert started == calls
+        start.up("default", programs.quiet)
+    assert started == calls
+
+
 def test_what_changes_nothing_mends_nothing(started: list[str]) -> None:
     with living(document(phase="degraded")):
         environment._embedded(Target(target.EMBEDDED, None, "default", "asked"), programs.quiet, start=False)

@@ -127,6 +127,12 @@ def ready(name: str) -> bool:
     return seen is not None and seen.ready
 
 
+def runs_with(name: str, programs: Mapping[str, Path]) -> bool:
+    """Whether the cluster was started with these programs."""
+    seen = condition.read(name)
+    return seen is not None and seen.programs == {program: str(path) for program, path in programs.items()}
+
+
 def down(name: str, waits: Waits) -> None:
     """Ends the cluster and keeps its data. Whatever a killed one left on the host is removed too."""
     check_name(name)

@@ -152,6 +152,12 @@ def ensure(names: Iterable[str], waits: Waits) -> dict[str, Path]:
     return {name: found[name] for name in wanted}
 
 
+def places(names: Iterable[str]) -> dict[str, Path]:
+    """Where `ensure` would find the named programs, or put them: known without making them."""
+    owners = {name: recipe for recipe in reversed(RECIPES) for name in recipe.makes}
+    return {name: on_path(name) or _folder(owners[name]) / _place(owners[name], name) for name in names}
+
+
 def forget_damaged(names: Iterable[str]) -> list[str]:
     """The files of the named programs whose bytes are not those that were made; their folders count as not made now."""
     owners = {recipe.makes: _folder(recipe) for recipe in RECIPES if set(recipe.makes) & set(names)}

@@ -18,19 +18,21 @@ Waits = Callable[[str], None]
 WITHOUT_TEMPORAL = ("pause", "postgres", "backend")
 
 
-def up(name: str, waits: Waits, simulated: int | None = None) -> Cluster:
+def up(name: str, waits: Waits, simulated: int | None = None, renew: bool = False) -> Cluster:
     """The running cluster; built and started first where it is not. Raises InputWrong, Refused or StepFailed.
 
-    `simulated`: how many nodes that do not exist; None: as many as there are, or were when it last ran.
+    `simulated`: how many nodes that do not exist; None: as many as there are, or were when it last ran. `renew`: one
+    that runs well, but with other programs than those of now, is started anew; its pods with it.
     """
     before = embedded.simulated_nodes(name)
     nodes = before if simulated is None else embedded.checked_simulated(simulated)
     found = embedded.find(name)
-    if found is not None and embedded.ready(name) and nodes == before and not embedded.certificates_end(name):
+    wanted = embedded.needed(nodes)
+    old = embedded.certificates_end(name) or (renew and not embedded.runs_with(name, programs.places(wanted)))
+    if found is not None and embedded.ready(name) and nodes == before and not old:
         return found
     embedded.check_host(name)
     waits("looking for the cluster's programs")
-    wanted = embedded.needed(nodes)
     try:
         cluster = embedded.up(name, programs.ensure(wanted, waits), waits, nodes)
     except StepFailed:
