@@ -127,10 +127,14 @@ def ready(name: str) -> bool:
     return seen is not None and seen.ready
 
 
-def runs_with(name: str, programs: Mapping[str, Path]) -> bool:
-    """Whether the cluster was started with these programs."""
+def as_wanted(name: str, simulated: int, programs: Mapping[str, Path] | None = None) -> bool:
+    """Whether the cluster runs, nothing of it is amiss, and it need not be started anew. `programs`: those that it is
+    to have; None: whichever it has."""
     seen = condition.read(name)
-    return seen is not None and seen.programs == {program: str(path) for program, path in programs.items()}
+    if seen is None or not seen.ready:
+        return False
+    wanted = seen.programs if programs is None else {program: str(path) for program, path in programs.items()}
+    return not _outdated(name, seen, wanted, simulated)
 
 
 def down(name: str, waits: Waits) -> None:

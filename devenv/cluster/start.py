@@ -24,12 +24,9 @@ def up(name: str, waits: Waits, simulated: int | None = None, renew: bool = Fals
     `simulated`: how many nodes that do not exist; None: as many as there are, or were when it last ran. `renew`: one
     that runs well, but with other programs than those of now, is started anew; its pods with it.
     """
-    before = embedded.simulated_nodes(name)
-    nodes = before if simulated is None else embedded.checked_simulated(simulated)
-    found = embedded.find(name)
-    wanted = embedded.needed(nodes)
-    old = embedded.certificates_end(name) or (renew and not embedded.runs_with(name, programs.places(wanted)))
-    if found is not None and embedded.ready(name) and nodes == before and not old:
+    nodes = embedded.simulated_nodes(name) if simulated is None else embedded.checked_simulated(simulated)
+    found, wanted = embedded.find(name), embedded.needed(nodes)
+    if found is not None and embedded.as_wanted(name, nodes, programs.places(wanted) if renew else None):
         return found
     embedded.check_host(name)
     waits("looking for the cluster's programs")
